@@ -1,0 +1,316 @@
+"""What an attack is, and what it reports.
+
+An attack looks at persons whose rows were fitted and at persons held back by a coin, and counts on how many of each it
+succeeds. Its result is the difference. What both sides share is knowledge about the population, and no leak.
+
+Everything here is computed from real rows without noise: class P3, for the internal review only. The attacks that may
+be counted for others to see are in `attacks.charged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from attacks.intervals import Interval, Rate, control_persons_needed, difference, normal_quantile
+from attacks.people import People, Rows
+
+Criterion: TypeAlias = Literal["singling_out", "linkability", "inference", "membership", "regurgitation"]
+Status: TypeAlias = Literal["measured", "incomplete", "not_applicable"]
+Judgement: TypeAlias = Literal["pass", "fail", "incomplete", "not_applicable"]
+
+CONFIDENCE = 0.95
+ALPHA = 0.05  # of the whole suite, after Holm's correction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """Who attacks.
+
+    Args:
+        knows: What the attacker has besides the synthetic table.
+        wants: What counts as a success, in words.
+    """
+
+    knows: str
+    wants: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A number with its interval.
+
+    Args:
+        estimate: The number. Differences keep their sign.
+        interval: Where the truth lies.
+        chance: What the number would be if nothing leaked.
+        persons: How many persons stand behind it, on both sides together.
+        fit, control: Success rates of the two sides where the number is their difference.
+        p_value: Chance of so large a number if nothing leaked, corrected for the other measures of the same attack.
+    """
+
+    estimate: float
+    interval: Interval
+    chance: float
+    persons: int
+    fit: Rate | None = None
+    control: Rate | None = None
+    p_value: float | None = None
+
+
+def excess(fit: Rate, control: Rate, *, p_value: float | None = None, confidence: float = CONFIDENCE) -> Measure:
+    """How much more often an attack succeeds on fit persons than on control persons."""
+    return Measure(
+        estimate=fit.value - control.value,
+        interval=difference(fit, control, confidence),
+        chance=0.0,
+        persons=fit.persons + control.persons,
+        fit=fit,
+        control=control,
+        p_value=p_value,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one attack found in one synthetic table.
+
+    Args:
+        variants: Ways of attacking, fixed beforehand, each measured as an excess.
+        p_value: Chance that the most striking of them stands out so much if nothing leaked.
+        trials: How many guesses, rows or claims were judged.
+        figures: Further numbers for the report, which decide nothing.
+        warning: Something a reviewer must know; empty if nothing.
+        gap: Why nothing could be measured; None if something was.
+    """
+
+    variants: Mapping[str, Measure] = field(default_factory=dict)
+    p_value: float | None = None
+    trials: int = 0
+    figures: Mapping[str, Measure] = field(default_factory=dict)
+    warning: str = ""
+    gap: Gap | None = None
+
+    def headline(self, *, two_sided: bool = False) -> tuple[str, float, Interval]:
+        """The strongest variant, its estimate, and an interval for the largest excess of any of them.
+
+        The upper end needs no correction: the largest true excess belongs to one variant, and passes the largest upper
+        end only if it passes its own. The lower ends are corrected for their number (Bonferroni).
+        """
+        worst = max(self.variants, key=lambda name: self._size(name, two_sided))
+        measure = self.variants[worst]
+        if two_sided:
+            return worst, measure.estimate, measure.interval
+        low = max(self._low(variant) for variant in self.variants.values())
+        high = max(variant.interval.high for variant in self.variants.values())
+        interval = Interval(low=min(low, high), high=high, confidence=measure.interval.confidence)
+        return worst, min(max(measure.estimate, interval.low), interval.high), interval
+
+    def _size(self, name: str, two_sided: bool) -> float:
+        distance = self.variants[name].estimate - self.variants[name].chance
+        return abs(distance) if two_sided else distance
+
+    def _low(self, measure: Measure) -> float:
+        if measure.fit is None or measure.control is None or len(self.variants) == 1:
+            return measure.interval.low
+        corrected = 1 - (1 - measure.interval.confidence) / len(self.variants)
+        return difference(measure.fit, measure.control, corrected).low
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Why an attack could not be run.
+
+    Args:
+        status: "incomplete" if more data would help, "not_applicable" if the table has nothing to attack.
+        reason: One sentence.
+        needs: What would help, if anything.
+    """
+
+    status: Literal["incomplete", "not_applicable"]
+    reason: str
+    needs: str | None = None
+
+
+class Attack(Protocol):
+    """One way to find out about persons from a synthetic table."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def criterion(self) -> Criterion: ...
+
+    @property
+    def threat(self) -> Threat: ...
+
+    @property
+    def measure(self) -> str:
+        """What is counted, in words."""
+        ...
+
+    @property
+    def fail_only(self) -> bool:
+        """Whether finding nothing says nothing."""
+        ...
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether a result below chance speaks of a leak too; chance is then one half."""
+        ...
+
+    @property
+    def holds_reference(self) -> bool:
+        """Whether the attacker holds half of the control persons, so that only the other half is judged."""
+        ...
+
+    def run(self, people: People, synthetic: Rows, *, rng: np.random.Generator) -> Finding:
+        """Attacks one synthetic table. The persons are many enough, and the table has rows."""
+        ...
+
+    def without(self, people: People, *, rng: np.random.Generator) -> Mapping[str, float]:
+        """Success rates on fit persons of the same attacker who has the reference persons instead of a release.
+
+        By variant; empty where the attack without a release is chance.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositiveControl:
+    """The same attack on a table that leaks on purpose: rows of the fit side, drawn with replacement.
+
+    Args:
+        estimate, interval: What the attack found there.
+        p_value: Chance of that if nothing leaked.
+        detected: Whether it would have been called a leak.
+    """
+
+    estimate: float
+    interval: Interval
+    p_value: float
+    detected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackResult:
+    """What one attack measured, with all that is needed to judge it. Class P3.
+
+    Args:
+        id: Name of the attack.
+        criterion: Which question it answers.
+        threat: Who attacks.
+        measure: What is counted, in words, and which variant was the strongest.
+        status: "measured", "incomplete" or "not_applicable".
+        estimate: The excess of the strongest variant; None unless measured, like all that follows.
+        interval: Where the largest excess of any variant lies.
+        chance: What the estimate would be if nothing leaked.
+        fit: Success rate on fit persons. None where the estimate is no difference of rates.
+        control: Success rate on persons held back.
+        baseline: Success rate on fit persons of the same attacker without the release.
+        positive_control: The same attack on a leaky copy.
+        n: Persons judged, on both sides.
+        trials: Guesses, rows or claims judged.
+        p_value: Chance of such a result if nothing leaked, corrected for the variants of this attack.
+        p_adjusted: The same, corrected for all attacks of the suite (Holm).
+        measures: The variants and further figures by name.
+        note: What a reviewer must know; empty if nothing.
+        needs: What would make an incomplete result complete.
+        fail_only: Whether finding nothing says nothing.
+        two_sided: Whether a result below chance speaks of a leak too.
+        control_share: Share of the control persons on whom the attack is judged.
+    """
+
+    id: str
+    criterion: Criterion
+    threat: Threat
+    measure: str
+    status: Status
+    estimate: float | None = None
+    interval: Interval | None = None
+    chance: float = 0.0
+    fit: Rate | None = None
+    control: Rate | None = None
+    baseline: float | None = None
+    positive_control: PositiveControl | None = None
+    n: int = 0
+    trials: int = 0
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    note: str = ""
+    needs: str | None = None
+    fail_only: bool = False
+    two_sided: bool = False
+    control_share: float = 1.0
+
+    @property
+    def leak(self) -> bool:
+        """Whether a leak was shown: significant after all corrections, and chance lies outside the interval."""
+        if self.interval is None or self.p_adjusted is None:
+            return False
+        outside = self.interval.low > self.chance or (self.two_sided and self.interval.high < self.chance)
+        return self.p_adjusted < ALPHA and outside
+
+    @property
+    def smallest_detectable(self) -> float | None:
+        """About the smallest excess that so many persons would have shown with a chance of 80 in 100.
+
+        It follows from the distance between the estimate and the lower end of its interval.
+        """
+        if self.interval is None or self.estimate is None:
+            return None
+        z = normal_quantile(0.5 + self.interval.confidence / 2)
+        return (self.estimate - self.interval.low) * (z + normal_quantile(0.8)) / z
+
+    def judge(self, *, at_most: float, tolerance: float = 0.0) -> Judgement:
+        """Pass, fail, or too little to say (non-inferiority).
+
+        Fail if a leak was shown and its lower end passes `tolerance`. Pass if the upper end of the interval is at most
+        `at_most` and the positive control was detected. An attack that can only fail never passes.
+        """
+        if self.status != "measured" or self.interval is None:
+            return "not_applicable" if self.status == "not_applicable" else "incomplete"
+        beyond = self.interval.low > self.chance + tolerance
+        if self.two_sided:
+            beyond = beyond or self.interval.high < self.chance - tolerance
+        if self.leak and beyond:
+            return "fail"
+        seen = self.positive_control is not None and self.positive_control.detected
+        return "pass" if seen and not self.fail_only and self.interval.high <= at_most else "incomplete"
+
+    def more_control_persons(self, *, at_most: float) -> int | None:
+        """About how many control persons more would let `judge` pass, if the rates stay as they are.
+
+        Returns:
+            0 if the interval is narrow enough; None if it cannot be said, or if no number would do.
+        """
+        excesses = [m for m in self.measures.values() if m.fit is not None and m.control is not None]
+        if self.interval is None or not excesses:
+            return None
+        needed = 0
+        for measure in excesses:
+            if measure.fit is not None and measure.control is not None:
+                more = control_persons_needed(
+                    measure.fit, measure.control, at_most=at_most, confidence=measure.interval.confidence
+                )
+                if more is None:
+                    return None
+                needed = max(needed, more)
+        return round(needed / self.control_share)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number, so that calling those below alpha has a family-wise error of alpha.
+
+    Source: Holm, Scand. J. Stat. 6 (1979) 65.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = floor
+    return adjusted

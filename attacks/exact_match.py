@@ -1,0 +1,133 @@
+"""Exact match: does the synthetic table repeat what identifies fitted persons more often than others?
+
+Only combinations of values that one single person has are counted (of all persons, on both sides), so what many share
+is no match. They are looked for on all columns, on all columns but any one, and on the quasi-identifiers with the
+sensitive columns; each at full resolution, and as cells, because a copy whose numbers moved a little inside their bins
+is invisible to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from attacks import permutation
+from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, excess
+from attacks.intervals import Rate, clopper_pearson
+from attacks.people import BoolVector, Group, People, Rows, fingerprints
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMatch:
+    """Counts persons of whom an identifying combination of values appears in the synthetic table."""
+
+    id: ClassVar[str] = "exact_match"
+    criterion: ClassVar[Criterion] = "regurgitation"
+    measure: ClassVar[str] = "share of persons with an identifying combination of values that the release repeats"
+    fail_only: ClassVar[bool] = False
+    two_sided: ClassVar[bool] = False
+    holds_reference: ClassVar[bool] = False
+    threat: ClassVar[Threat] = Threat(
+        knows="the synthetic table and a person's own record",
+        wants="to find the record, or an identifying part of it, word for word in the synthetic table",
+    )
+
+    def run(self, people: People, synthetic: Rows, *, rng: np.random.Generator) -> Finding:
+        """Every synthetic row and every person is used, however many there are."""
+        fit, control = people.fit, people.control
+        hits = _hits(fit, control, synthetic)
+        both = {name: np.concatenate(sides).astype(np.float64) for name, sides in hits.items()}
+        member = np.arange(fit.persons + control.persons) < fit.persons
+        tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
+        copies = hits["values, all columns"][0]
+        return Finding(
+            variants={
+                name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+                for (name, hit), p in zip(both.items(), tested.p_values, strict=True)
+            },
+            p_value=tested.p_value,
+            trials=len(both) * len(member),
+            figures={"unique copies": _share(copies)},
+            warning=_warning(int(copies.sum()), tested.reverse),
+        )
+
+    def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
+        """What reference persons share with fitted ones and with no other."""
+        known = _hits(people.fit, people.evaluation, people.reference.rows)
+        return {name: float(sides[0].mean()) for name, sides in known.items()}
+
+
+def _share(hits: BoolVector) -> Measure:
+    return Measure(
+        estimate=float(hits.mean()),
+        interval=clopper_pearson(int(hits.sum()), len(hits), confidence=CONFIDENCE),
+        chance=0.0,
+        persons=len(hits),
+    )
+
+
+def _warning(copies: int, reverse: float) -> str:
+    """What has to be signed off whatever the p-values say: they cannot see a single leaked record."""
+    said = []
+    if copies:
+        records = "record that only one person has is" if copies == 1 else "records that only one person has are"
+        said.append(f"{copies} complete {records} repeated word for word: somebody has to look at this")
+    if reverse < 0.01:
+        said.append("control persons are matched more often than fitted ones: the control may have been used")
+    return "; ".join(said)
+
+
+def _hits(fit: Group, control: Group, table: Rows) -> dict[str, tuple[BoolVector, BoolVector]]:
+    """Which persons of each side have an identifying combination that `table` repeats, by variant."""
+    found: dict[str, tuple[BoolVector, BoolVector]] = {}
+    person = np.concatenate([fit.person, fit.persons + control.person])
+    for resolution, tables in _resolutions(fit.rows, control.rows, table):
+        words = fingerprints(tables)
+        for name, choices in _choices(table):
+            hit = np.zeros(fit.persons + control.persons, dtype=bool)
+            for left_out in choices:
+                kept = [place for place in range(len(table.columns)) if place not in left_out]
+                ours = np.concatenate([_combined(words[0], kept), _combined(words[1], kept)])
+                match = _identifying(ours, person) & np.isin(ours, _combined(words[2], kept))
+                hit[person[match]] = True
+            found[f"{resolution}, {name}"] = (hit[: fit.persons], hit[fit.persons :])
+    return found
+
+
+def _resolutions(*tables: Rows) -> Iterator[tuple[str, list[npt.NDArray[np.float64] | npt.NDArray[np.int64]]]]:
+    yield "values", [table.values for table in tables]
+    if any(column.is_numeric for column in tables[0].columns):
+        yield "cells", [table.cells for table in tables]
+
+
+def _choices(table: Rows) -> Iterator[tuple[str, list[set[int]]]]:
+    """Names of variants, and the sets of columns that each leaves out, any of which will do."""
+    columns = set(range(len(table.columns)))
+    yield "all columns", [set()]
+    if len(columns) > 2:
+        yield "all columns but one", [{place} for place in sorted(columns)]
+    known = set(table.places("quasi_identifier", "direct_identifier"))
+    secret = set(table.places("sensitive"))
+    if known and secret and known | secret != columns:
+        yield "quasi-identifiers and sensitive columns", [columns - known - secret]
+
+
+def _combined(words: Words, places: list[int]) -> Words:
+    return np.bitwise_xor.reduce(words[:, places], axis=1)
+
+
+def _identifying(words: Words, person: npt.NDArray[np.int64]) -> BoolVector:
+    """Which rows hold a combination that no other person has."""
+    combinations, which = np.unique(words, return_inverse=True)
+    which = which.reshape(-1)
+    first = np.full(len(combinations), np.iinfo(np.int64).max)
+    last = np.full(len(combinations), -1)
+    np.minimum.at(first, which, person)
+    np.maximum.at(last, which, person)
+    return np.asarray(first[which] == last[which])

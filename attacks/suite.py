@@ -1,0 +1,191 @@
+"""Runs the registered attacks, each on its own random stream, and gives their results in a fixed order.
+
+Each attack is run twice: on the synthetic table, and on a table of the same size that leaks on purpose. What it finds
+in the first means little if it finds nothing in the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attacks.attribute import AttributeInference
+from attacks.base import ALPHA, Attack, AttackResult, Finding, PositiveControl, holm
+from attacks.distances import one_thread
+from attacks.exact_match import ExactMatch
+from attacks.linkage import Linkage
+from attacks.membership import Membership
+from attacks.nearest_record import NearestRecord
+from attacks.people import People, Rows
+from attacks.singling_out import SinglingOut
+from dpsynth import Records, ReviewSample
+
+ATTACKS: dict[str, Attack] = {
+    attack.id: attack
+    for attack in (ExactMatch(), NearestRecord(), Membership(), Linkage(), SinglingOut(), AttributeInference())
+}
+
+FEWEST_FIT = 20  # persons; with fewer, intervals say nothing
+FEWEST_CONTROL = 40
+MOST_ROWS = 20_000  # on each side and in the synthetic table, for attacks that compare all pairs
+SMALL_ENOUGH = ("exact_match",)  # these use all rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteResult:
+    """What the suite measured. Class P3.
+
+    Args:
+        results: One for each attack, in the order of `ATTACKS`.
+        seed: Of the attacks' random choices; it has nothing to do with the noise of the release.
+    """
+
+    results: tuple[AttackResult, ...]
+    seed: int
+
+    def __iter__(self) -> Iterator[AttackResult]:
+        return iter(self.results)
+
+    def __getitem__(self, attack: str) -> AttackResult:
+        return next(result for result in self.results if result.id == attack)
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """Attacks that showed a leak; false with a chance of at most 5 in 100 for all of them together."""
+        return tuple(result.id for result in self.results if result.leak)
+
+
+@one_thread
+def run_suite(
+    sample: ReviewSample,
+    synthetic: Records,
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> SuiteResult:
+    """Attacks a synthetic table with everything in `ATTACKS`.
+
+    Args:
+        sample: Persons whose rows were fitted, and persons held back by a coin each.
+        synthetic: The table under attack, with the same schema.
+        seed: Seed of the attacks' random choices.
+        progress: Called with the id of each attack before it starts.
+    Returns:
+        Results that do not depend on the order of rows, columns or persons. Tables with more than 20,000 rows are
+        attacked through a random choice of their rows and persons, except by exact match.
+    """
+    people = People.of(sample, rng=_stream(seed, "people"))
+    released = Rows.of(synthetic).sorted()
+    gap = _gap(people, released)
+    few = people.at_most(MOST_ROWS, _stream(seed, "limit"))
+    results = []
+    for name, attack in ATTACKS.items():
+        if progress is not None:
+            progress(name)
+        if gap is not None:
+            results.append(replace(_blank(attack), status="incomplete", note=gap[0], needs=gap[1]))
+            continue
+        asked = people if name in SMALL_ENOUGH else few
+        table = released if name in SMALL_ENOUGH else released.at_most(MOST_ROWS, _stream(seed, "limit", name))
+        results.append(_attacked(attack, asked, table, seed))
+    return SuiteResult(results=tuple(_corrected(results)), seed=seed)
+
+
+def _stream(seed: int, *purpose: str) -> np.random.Generator:
+    """A random stream of its own for each purpose, so that adding an attack changes no other's choices."""
+    digest = hashlib.sha256("\0".join(purpose).encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+
+
+def _gap(people: People, released: Rows) -> tuple[str, str] | None:
+    """Why nothing can be attacked, and what it would take."""
+    if not released.columns:
+        return "the schema has no column to attack", "a column that is modelled"
+    if not len(released):
+        return "the synthetic table has no rows", "a synthetic table with rows"
+    if people.fit.persons < FEWEST_FIT:
+        more = FEWEST_FIT - people.fit.persons
+        return "too few fitted persons to judge", f"needs about {more} more fitted persons"
+    if people.control.persons < FEWEST_CONTROL:
+        more = FEWEST_CONTROL - people.control.persons
+        return "too few control persons to judge", f"needs about {more} more control persons"
+    return None
+
+
+def _blank(attack: Attack) -> AttackResult:
+    return AttackResult(
+        id=attack.id,
+        criterion=attack.criterion,
+        threat=attack.threat,
+        measure=attack.measure,
+        status="incomplete",
+        fail_only=attack.fail_only,
+        two_sided=attack.two_sided,
+        chance=0.5 if attack.two_sided else 0.0,
+        control_share=0.5 if attack.holds_reference else 1.0,
+    )
+
+
+def _attacked(attack: Attack, people: People, table: Rows, seed: int) -> AttackResult:
+    blank = _blank(attack)
+    rng = _stream(seed, attack.id, "leaky copy")
+    leaky = people.fit.rows.take(rng.integers(len(people.fit.rows), size=len(table))).sorted()
+    with ThreadPoolExecutor(max_workers=2) as pool:  # the two runs share nothing
+        on_leaky = pool.submit(attack.run, people, leaky, rng=rng)
+        found = attack.run(people, table, rng=_stream(seed, attack.id))
+        if found.gap is None:
+            without = attack.without(people, rng=_stream(seed, attack.id, "without"))
+        seen = on_leaky.result()
+    if found.gap is not None:
+        return replace(blank, status=found.gap.status, note=found.gap.reason, needs=found.gap.needs)
+    strongest, estimate, interval = found.headline(two_sided=attack.two_sided)
+    measure = found.variants[strongest]
+    control = _positive_control(attack, seen)
+    blind = control is None or not control.detected
+    return replace(
+        blank,
+        measure=f"{attack.measure}: {strongest}" if len(found.variants) > 1 else attack.measure,
+        status="incomplete" if blind else "measured",
+        estimate=estimate,
+        interval=interval,
+        fit=measure.fit,
+        control=measure.control,
+        baseline=without.get(strongest, measure.chance if measure.control is None else measure.control.value),
+        positive_control=control,
+        n=measure.persons,
+        trials=found.trials,
+        p_value=found.p_value,
+        measures={**found.variants, **found.figures},
+        note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),
+        needs=_more_persons(people) if blind else None,
+    )
+
+
+_BLIND = "this attack does not see even a copy of the fitted rows, so finding nothing says nothing"
+
+
+def _positive_control(attack: Attack, seen: Finding) -> PositiveControl | None:
+    if seen.gap is not None or seen.p_value is None:
+        return None
+    _, estimate, interval = seen.headline(two_sided=attack.two_sided)
+    chance = 0.5 if attack.two_sided else 0.0
+    detected = seen.p_value < ALPHA / len(ATTACKS) and interval.low > chance
+    return PositiveControl(estimate=estimate, interval=interval, p_value=seen.p_value, detected=detected)
+
+
+def _more_persons(people: People) -> str:
+    """A leak that this many persons do not show may show with four times as many: intervals would be half as wide."""
+    return f"needs about {3 * people.control.persons} more control persons, and as many more fitted ones in proportion"
+
+
+def _corrected(results: list[AttackResult]) -> list[AttackResult]:
+    """Corrects the p-values for the number of attacks; all of them count, those that could not be run included."""
+    adjusted = iter(holm([1.0 if result.p_value is None else result.p_value for result in results]))
+    return [
+        replace(result, p_adjusted=p) if result.p_value is not None else result
+        for result, p in zip(results, adjusted, strict=True)
+    ]

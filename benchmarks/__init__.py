@@ -1,0 +1,1 @@
+"""Measured results; every table in the README names the command here that makes it."""

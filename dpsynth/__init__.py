@@ -1,0 +1,81 @@
+"""dpsynth: differentially private synthetic tables, with a budget that cannot be overspent.
+
+The packages `attacks` and `reports` stand on the names below.
+"""
+
+from dpsynth.curator import AttackCounts, Curator, PersonRecords, PersonTest, ReviewSample
+from dpsynth.errors import (
+    AlreadyRan,
+    BoundToProcess,
+    BudgetExceeded,
+    DataFileError,
+    DpsynthError,
+    IncompleteSchema,
+    IntegrityError,
+    LedgerLocked,
+    OperationError,
+    PrivacyRefusal,
+    SchemaError,
+    UnitMismatch,
+    UsageError,
+)
+from dpsynth.ledger import Anchor, Ledger, LedgerExtract, Reservation
+from dpsynth.mechanisms.base import Measurement
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.models.base import Model
+from dpsynth.models.graphical import GraphicalModel
+from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
+from dpsynth.reading import check_header
+from dpsynth.release import Release
+from dpsynth.schema import Column, Schema
+from dpsynth.synthesizers.independent import Independent
+from dpsynth.synthesizers.mst import Mst
+from dpsynth.synthesizers.registry import SYNTHESIZERS
+from dpsynth.table import Records, Table
+from dpsynth.version import __version__
+
+__all__ = [
+    "SYNTHESIZERS",
+    "AlreadyRan",
+    "Anchor",
+    "AttackCounts",
+    "BoundToProcess",
+    "BudgetExceeded",
+    "Cap",
+    "Column",
+    "Cost",
+    "Curator",
+    "DataFileError",
+    "DiscreteGaussian",
+    "DpsynthError",
+    "GraphicalModel",
+    "IncompleteSchema",
+    "Independent",
+    "IntegrityError",
+    "Ledger",
+    "LedgerExtract",
+    "LedgerLocked",
+    "Measurement",
+    "Model",
+    "Mst",
+    "NoisyMax",
+    "OperationError",
+    "PersonRecords",
+    "PersonTest",
+    "PrivacyRefusal",
+    "PrivacyUnit",
+    "Records",
+    "Release",
+    "Reservation",
+    "ReviewSample",
+    "Schema",
+    "SchemaError",
+    "Table",
+    "UnitMismatch",
+    "UsageError",
+    "__version__",
+    "advantage_bound",
+    "check_header",
+    "tpr_bound",
+]

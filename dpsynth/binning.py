@@ -1,0 +1,145 @@
+"""The cells of a numeric column: half-open intervals, the last one closed.
+
+A column whose values lie on a grid (integers, or numbers with a declared number of decimals) is counted in grid steps,
+in exact arithmetic: which values a bin holds never depends on how a float was rounded. Nothing here looks at rows; the
+edges follow from the schema alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.privacy import exact
+
+FloatVector = npt.NDArray[np.float64]
+IntVector = npt.NDArray[np.int64]
+CodeVector = npt.NDArray[np.int32]
+
+DEFAULT_BINS = 32
+LARGEST_INTEGER = 2**53  # float64 keeps every integer up to here apart
+ONE_CELL_EACH = 64  # an integer column with at most this many values gets one cell a value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bins:
+    """Intervals that cut a numeric domain into cells 0 .. size - 1; code `size` is the missing cell.
+
+    Args:
+        edges: Where the bins begin, and where the last one ends; shape (size + 1,), increasing.
+        decimals: Values are multiples of 10 ** -decimals; None for a continuous column.
+        starts: The first grid step of each bin, and one past the last bin's last; shape (size + 1,); None likewise.
+    """
+
+    edges: FloatVector
+    decimals: int | None = None
+    starts: IntVector | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        minimum: int | float,
+        maximum: int | float,
+        bins: int | None = None,
+        edges: Sequence[int | float] | None = None,
+        decimals: int | None = None,
+    ) -> Bins:
+        """The bins of a declared domain: the given edges, or equal parts.
+
+        Without `bins` and `edges`, a grid of at most 64 integers gets one cell a value, everything else 32 parts (or
+        one cell a value where the grid has fewer).
+
+        Args:
+            decimals: 0 for an integer column.
+        Raises:
+            ValueError: a bin would hold no value, or the grid is too fine for float64; the text says which.
+        """
+        low, high = exact(minimum), exact(maximum)
+        if decimals is None:
+            cuts = [exact(edge) for edge in edges] if edges else _equal_parts(low, high, bins or DEFAULT_BINS)
+            floats = _floats(cuts)
+            if not np.all(np.diff(floats) > 0):
+                raise ValueError("its bins are too narrow for floating-point numbers to tell apart")
+            return cls(edges=floats)
+        step = Fraction(1, 10**decimals)
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if max(abs(first), abs(last)) > LARGEST_INTEGER:
+            raise ValueError(f"its bounds are too wide for {decimals} decimals" if decimals else _TOO_LARGE)
+        count = last - first + 1
+        if count < 1:
+            raise ValueError(f"no number with {decimals} decimals lies between its minimum and its maximum")
+        if bins is None and edges is None:
+            bins = count if decimals == 0 and count <= ONE_CELL_EACH else min(DEFAULT_BINS, count)
+        if edges is None and bins is not None and bins > count:
+            raise ValueError(f"bins ({bins}) are more than the {count} values it can have")
+        if edges is None and bins == count:
+            starts = list(range(first, last + 2))
+            cuts = [start * step for start in starts[:-1]] + [max(high, last * step)]
+        else:
+            cuts = [exact(edge) for edge in edges] if edges else _equal_parts(low, high, bins or 1)
+            starts = [math.ceil(cut / step) for cut in cuts[:-1]] + [last + 1]
+        for cut, (start, end) in zip(cuts, pairwise(starts), strict=False):
+            if start >= end:
+                raise ValueError(f"the bin that starts at {float(cut):g} holds no value with {decimals} decimals")
+        return cls(edges=_floats(cuts), decimals=decimals, starts=np.array(starts, dtype=np.int64))
+
+    @property
+    def size(self) -> int:
+        """The number of cells, the missing one not counted."""
+        return len(self.edges) - 1
+
+    def clamp(self, values: FloatVector) -> FloatVector:
+        """The nearest allowed value: inside the bounds, on the grid, and never a negative zero; NaN stays NaN."""
+        inside = np.clip(values, self.edges[0], self.edges[-1])
+        if self.starts is not None and self.decimals is not None:
+            scale = 10.0**self.decimals
+            inside = np.clip(np.rint(inside * scale), self.starts[0], self.starts[-1] - 1) / scale
+        return inside + 0.0
+
+    def encode(self, values: FloatVector) -> CodeVector:
+        """The cell of each value; values beyond the bounds go to the nearest cell, NaN to cell `size`."""
+        codes = np.searchsorted(self._lower_bounds[1:], values, side="right").astype(np.int32)
+        codes[np.isnan(values)] = self.size
+        return codes
+
+    def decode(self, codes: CodeVector, *, rng: np.random.Generator) -> FloatVector:
+        """A value of each cell, uniform over what the cell can hold; NaN for cell `size`.
+
+        `encode` gives back the codes: a drawn value never leaves its cell by rounding.
+        """
+        gap = codes == self.size
+        cell = np.where(gap, 0, codes)
+        if self.starts is not None and self.decimals is not None:
+            steps = rng.integers(self.starts[cell], self.starts[cell + 1])
+            values = steps / 10.0**self.decimals
+        else:
+            share = rng.random(len(codes))
+            low, high = self.edges[cell], self.edges[cell + 1]
+            values = np.clip(low * (1 - share) + high * share, low, np.nextafter(high, low))
+        values[gap] = np.nan
+        return values
+
+    @property
+    def _lower_bounds(self) -> FloatVector:
+        """The smallest value of each cell."""
+        if self.starts is None or self.decimals is None:
+            return self.edges[:-1]
+        return self.starts[:-1] / 10.0**self.decimals
+
+
+_TOO_LARGE = f"its bounds must be between -{LARGEST_INTEGER} and {LARGEST_INTEGER}, where every integer is kept exactly"
+
+
+def _equal_parts(low: Fraction, high: Fraction, parts: int) -> list[Fraction]:
+    return [low + (high - low) * i / parts for i in range(parts + 1)]
+
+
+def _floats(cuts: Iterable[Fraction]) -> FloatVector:
+    return np.array([float(cut) for cut in cuts], dtype=np.float64)

@@ -1,0 +1,74 @@
+"""The entry point: commands, and the one place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+import dpsynth
+from dpsynth.cli import attack, demo, ledger, release, report, sample, schema
+from dpsynth.cli.talk import say
+
+OK, USAGE, INTERNAL, INTERRUPTED = 0, 2, 6, 130
+
+
+@click.group(epilog="Example: dpsynth demo", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(dpsynth.__version__, prog_name="dpsynth")
+def dpsynth_command() -> None:
+    """Differentially private synthetic tables, attacked before release, with the evidence a reviewer signs.
+
+    Exit codes: 0 done or pass, 1 fail, 2 wrong usage or bad input, 3 needs a human, 4 incomplete evidence,
+    5 integrity, 6 internal error, 7 refused to protect privacy, 130 interrupted.
+    """
+
+
+for command in (
+    demo.demo,
+    schema.schema,
+    release.release,
+    sample.sample,
+    attack.attack,
+    report.report,
+    report.gate,
+    report.verify,
+    ledger.ledger,
+):
+    dpsynth_command.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code. Never raises, never prints a traceback.
+
+    A traceback could quote a private value, and a Python default would be exit code 1, which means "fail" here.
+    """
+    try:
+        result = dpsynth_command.main(args=list(arguments), prog_name="dpsynth", standalone_mode=False)
+        return result if isinstance(result, int) else OK
+    except click.ClickException as error:
+        say(f"dpsynth: {_one_line(error.format_message())}")
+        return USAGE
+    except (KeyboardInterrupt, click.Abort, EOFError):
+        say("dpsynth: interrupted; what was reserved stays charged")
+        return INTERRUPTED
+    except dpsynth.DpsynthError as error:
+        say(f"dpsynth: {_one_line(str(error))}")
+        return error.exit_code
+    except BrokenPipeError:
+        return OK
+    except OSError as error:
+        say(f"dpsynth: the system refused: {error.strerror or type(error).__name__}; what was reserved stays charged")
+        return INTERNAL
+    except Exception as error:  # the last resort: anything else is a bug, and its text may hold private values
+        say(f"dpsynth: internal error ({type(error).__name__}); what was reserved stays charged: please report it")
+        return INTERNAL
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""`dpsynth release`: from a private table to a gated release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dpsynth import Schema
+from dpsynth.cli.options import ledger_at, policy_named
+from dpsynth.cli.talk import progress, say, show
+from dpsynth.synthesizers.registry import SYNTHESIZERS
+from reports.pipeline import Settings, publish
+
+
+@click.command(
+    epilog="Example: dpsynth release visits.csv --schema visits.toml --ledger visits.ledger --epsilon 1 --delta 1e-6 "
+    "--holdout 0.4 --out visits-release"
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path), help="Public facts, TOML.")
+@click.option("--ledger", "ledger_place", required=True, metavar="LEDGER", help="The budget of these people.")
+@click.option("--epsilon", required=True, help="What this release may cost a person, everything included.")
+@click.option("--delta", required=True, help="Its delta, fixed and declared.")
+@click.option("--synthesizer", default="mst", show_default=True, help=f"One of {', '.join(SYNTHESIZERS)}.")
+@click.option("--rows", type=int, help="Synthetic rows; default: the noisy number of rows learned from.")
+@click.option("--holdout", default="0", show_default=True, help="Chance of a person to be held back for attacks.")
+@click.option("--attack-share", help="Part of the budget for attack counts; default 0.1 with a holdout, else 0.")
+@click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
+@click.option("--no-gate", is_flag=True, help="No verdict: the release must then not be published.")
+@click.option("--job-id", help="A name for this job; the same name never runs twice.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
+def release(
+    data: Path,
+    schema_file: Path,
+    ledger_place: str,
+    epsilon: str,
+    delta: str,
+    synthesizer: str,
+    rows: int | None,
+    holdout: str,
+    attack_share: str | None,
+    policy: str,
+    no_gate: bool,
+    job_id: str | None,
+    out: Path,
+) -> int:
+    """Learn DATA under differential privacy, write synthetic rows, attack and judge them.
+
+    The exit code is the verdict's: 0 pass, 1 fail, 3 needs a human, 4 incomplete. A release that fails its gate is
+    written and charged all the same.
+    """
+    settings = Settings(
+        epsilon=epsilon,
+        delta=delta,
+        synthesizer=synthesizer,
+        rows=rows,
+        holdout=holdout,
+        attack_share=attack_share,
+        policy=None if no_gate else policy_named(policy),
+        job_id=job_id,
+    )
+    ledger = ledger_at(ledger_place)
+    with progress() as report:
+        found = publish(
+            data, schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
+        )
+    if found.verdict is None:
+        say("dpsynth: no gate was asked for: this release must not be published")
+        show(f"no verdict\n{out / 'release' / 'manifest.json'}")
+        return 0
+    show(f"{found.verdict.state}\n{out / 'release' / 'report.html'}")
+    for rule in found.verdict.open:
+        say(f"dpsynth: {rule.state}: {rule.id}: {rule.message}")
+    return found.verdict.exit_code

@@ -1,0 +1,54 @@
+"""`dpsynth schema`: propose a schema, check one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dpsynth import Schema, checking, drafting
+from dpsynth.cli.talk import say, show
+
+
+@click.group()
+def schema() -> None:
+    """Describe a table by public facts.
+
+    Example: dpsynth schema draft visits.csv --unit patient > visits.toml
+    """
+
+
+@schema.command(epilog="Example: dpsynth schema draft visits.csv --unit patient > visits.toml")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--unit", metavar="COLUMN", help="Column that says whose row it is.")
+def draft(data: Path, unit: str | None) -> None:
+    """Print a draft: types, roles and blanks. No value of the data is printed."""
+    click.echo(drafting.draft(data, unit=unit), nl=False)
+    say("dpsynth: fill in the blanks from public knowledge, not from the data, then remove the status line")
+
+
+@schema.command(epilog="Example: dpsynth schema check visits.toml visits.csv")
+@click.argument("schema_file", metavar="SCHEMA", type=click.Path(path_type=Path))
+@click.argument("data", required=False, type=click.Path(path_type=Path))
+def check(schema_file: Path, data: Path | None) -> int:
+    """Check a schema, and with DATA which declared facts the rows break.
+
+    With DATA the output is as private as the data. Exit code 2 where something does not match.
+    """
+    found = Schema.load(schema_file)
+    if data is None:
+        gaps = found.blanks()
+        if found.status is not None:
+            gaps = ["the schema is a draft: remove the status line when it is done", *gaps]
+        for line in gaps:
+            show(line)
+        if not gaps:
+            show(f"{len(found.modelled)} columns to model, {len(found.dropped)} to drop; complete")
+        return 2 if gaps else 0
+    report = checking.check(found, data)
+    say("dpsynth: what follows is as private as the data")
+    for line in report.lines:
+        show(line)
+    if not report.lines:
+        show("the data keep every declared fact")
+    return 2 if report.mismatch else 0

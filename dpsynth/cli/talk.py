@@ -1,0 +1,46 @@
+"""How the command speaks: results on stdout, talk and progress on stderr, hostile text made harmless."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+
+
+def clean(text: str) -> str:
+    """Text without control characters, so that no name can steer a terminal; line breaks stay."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def say(text: str) -> None:
+    """A line of talk on stderr."""
+    click.echo(clean(text), err=True)
+
+
+def show(text: str) -> None:
+    """A result on stdout."""
+    click.echo(clean(text))
+
+
+def show_json(data: Any) -> None:
+    """A result for machines on stdout."""
+    click.echo(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False))
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Shows which stage a long job is in: a spinner on a terminal, a line a stage elsewhere. Never a number from data."""
+    if not sys.stderr.isatty():
+        yield lambda stage: say(f"dpsynth: {stage}")
+        return
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield lambda stage: status.update(f"{stage} ...")

@@ -1,0 +1,263 @@
+"""The one door to raw rows.
+
+A `Curator` is the only object that holds private rows. Each answer is charged to its reservation before it is
+computed, and leaves with its noise. Algorithms receive the curator, never a table, so they cannot forget to pay.
+
+The one exception is `review_sample`: both sides of the split, for the attack suite. Everything made from it is
+class P3 and stays in the house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth import reading, split
+from dpsynth.counting.memory import MemoryCounter
+from dpsynth.errors import BoundToProcess, UsageError
+from dpsynth.ledger import Reservation
+from dpsynth.mechanisms.base import Columns, IntArray, Measurement
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.privacy import PrivacyUnit
+from dpsynth.randomness import Private, SystemRng
+from dpsynth.schema import Schema
+from dpsynth.table import Records, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BoolVector = npt.NDArray[np.bool_]
+IntVector = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonRecords:
+    """Rows that belong to persons (to units, in general).
+
+    Args:
+        records: The rows.
+        person: Whose each row is, in 0 .. persons - 1; shape (rows,).
+        persons: How many persons there are; each has at least one row.
+    """
+
+    records: Records
+    person: IntVector
+    persons: int
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise BoundToProcess("private rows cannot be copied or pickled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewSample:
+    """The two sides of the split: persons the model learned from, and persons it never saw. Private, class P3."""
+
+    fit: PersonRecords
+    control: PersonRecords
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise BoundToProcess("private rows cannot be copied or pickled")
+
+
+class PersonTest(Protocol):
+    """An attack that succeeds or not on one person, from that person's own rows and the synthetic table alone."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def success(self) -> str:
+        """What counts as a success, in words."""
+        ...
+
+    def succeeds(self, sample: PersonRecords) -> BoolVector:
+        """Shape (persons,). Each person's result must not depend on anybody else's rows."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCounts:
+    """Noisy counts of persons on whom attacks succeeded, class P2.
+
+    Args:
+        tests: Ids of the attacks.
+        hits_fit, hits_control: Noisy numbers of persons on each side on whom each attack succeeded; shape (tests,).
+        persons_fit, persons_control: Noisy numbers of persons on each side.
+        sigma: Standard deviation of the noise on each of these counts.
+    """
+
+    tests: tuple[str, ...]
+    hits_fit: IntVector
+    hits_control: IntVector
+    persons_fit: int
+    persons_control: int
+    sigma: float
+
+
+class Curator(Private):
+    """Holds the rows of one data file for one reservation.
+
+    Privacy: the unit and the neighbouring relation are the schema's. At most `max_rows` rows a unit are kept, and a
+    unit goes to the control side with probability `holdout`, both by coins of its own (`dpsynth.split`). Since one
+    unit's presence changes neither another unit's rows nor its side, every question to one side has the sensitivity
+    it would have on the whole table, and the split itself is never published.
+    """
+
+    def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Reservation, *, holdout: Fraction) -> None:
+        super().__init__()
+        self._rng = SystemRng()
+        self._reservation = reservation
+        self.schema = schema
+        key = self._rng.key()
+        content = _content(rows.records)
+        ids = split.row_ids(content) if rows.unit_ids is None else rows.unit_ids
+        kept = split.bounded(ids, content, max_rows=schema.unit.max_rows, key=key)
+        ids = [unit for unit, stays in zip(ids, kept, strict=True) if stays]
+        everybody = _grouped(rows.records.take(kept), ids)
+        control = split.to_control(list(dict.fromkeys(ids)), fraction=holdout, key=key)
+        self._sample = ReviewSample(fit=_side(everybody, ~control), control=_side(everybody, control))
+        self._counter = MemoryCounter(Table.encode(self._sample.fit.records))
+
+    @classmethod
+    def open(cls, data: Path, schema: Schema, reservation: Reservation, *, holdout: Fraction = Fraction(0)) -> Curator:
+        """Reads a data file. The reservation is marked as started, durably, before the first row is read.
+
+        Args:
+            data: A `.csv` or `.parquet` file that `reading.check_header` accepts.
+            holdout: Chance of each unit to be held back from the fit, in [0, 1).
+        """
+        _check_holdout(holdout)
+        reading.check_header(data, schema)
+        reservation.start()
+        return cls(reading.read(data, schema), schema, reservation, holdout=holdout)
+
+    @classmethod
+    def of_frame(
+        cls, frame: pd.DataFrame, schema: Schema, reservation: Reservation, *, holdout: Fraction = Fraction(0)
+    ) -> Curator:
+        """The same for a pandas data frame."""
+        _check_holdout(holdout)
+        reservation.start()
+        return cls(reading.read_frame(frame, schema), schema, reservation, holdout=holdout)
+
+    @property
+    def unit(self) -> PrivacyUnit:
+        """Whose presence is hidden, and the sensitivities that follow."""
+        return self.schema.unit
+
+    def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
+        """The number of rows in each combination of the values of `columns`, with noise.
+
+        Privacy: squared L2 sensitivity k^2 (add/remove) or 2 k^2 (replace) for k = max_rows.
+        """
+        self._here()
+        cost = mechanism.cost(l2_squared=self.unit.l2_squared)
+        self._reservation.spend(cost, purpose=f"{len(columns)}-way marginals")
+        exact = self._counter.count(columns)
+        values = mechanism.add_noise(exact, rng=self._rng)
+        return Measurement(columns=columns, values=values, sigma_squared=mechanism.sigma_squared, cost=cost)
+
+    def select(self, candidates: Sequence[Columns], expected: Sequence[IntArray], mechanism: NoisyMax) -> int:
+        """Index of a marginal that lies far, in L1, from what is `expected` of it.
+
+        Args:
+            candidates: The marginals to choose from.
+            expected: Whole-number guesses of each, made from public or already noisy facts.
+        Privacy: one unit changes each marginal, and so each score, by at most k (add/remove) or 2k (replace) in L1;
+            the scores are not monotone.
+        """
+        self._here()
+        self._reservation.spend(mechanism.cost(sensitivity=self.unit.l1), purpose="selection")
+        scores = [
+            int(np.abs(self._counter.count(columns) - guess).sum())
+            for columns, guess in zip(candidates, expected, strict=True)
+        ]
+        return mechanism.pick(scores)
+
+    def count_successes(self, tests: Sequence[PersonTest], mechanism: DiscreteGaussian) -> AttackCounts:
+        """On how many persons of each side each attack succeeds, with noise on every count.
+
+        Privacy: one unit is on one side and raises there the number of persons and at most one count an attack, each
+            by one: squared L2 sensitivity tests + 1 (add/remove) or twice that (replace).
+        """
+        self._here()
+        cost = mechanism.cost(l2_squared=self.unit.touched(len(tests) + 1))
+        self._reservation.spend(cost, purpose="attack counts")
+        sides = (self._sample.fit, self._sample.control)
+        exact = np.array(
+            [[int(_successes(test, side).sum()) for test in tests] + [side.persons] for side in sides], dtype=np.int64
+        )
+        noisy = mechanism.add_noise(exact, rng=self._rng)
+        return AttackCounts(
+            tests=tuple(test.id for test in tests),
+            hits_fit=noisy[0, :-1],
+            hits_control=noisy[1, :-1],
+            persons_fit=int(noisy[0, -1]),
+            persons_control=int(noisy[1, -1]),
+            sigma=mechanism.sigma,
+        )
+
+    def review_sample(self) -> ReviewSample:
+        """Both sides of the split, for the internal review: class P3, free of charge because it never leaves."""
+        self._here()
+        return self._sample
+
+
+def _check_holdout(holdout: Fraction) -> None:
+    if not 0 <= holdout < 1:
+        raise UsageError("holdout must be at least 0 and below 1")
+
+
+def _successes(test: PersonTest, side: PersonRecords) -> BoolVector:
+    """One flag a person, whatever the test does: what goes wrong on one person's rows counts as no success there.
+
+    Raises:
+        TypeError: the test does not return one flag a person, which would break the sensitivity of the counts.
+    """
+    try:
+        found = test.succeeds(side)
+    except Exception:  # rows must not decide whether a release fails: judge each person alone
+        if side.persons == 1:
+            return np.zeros(1, dtype=bool)
+        persons = range(side.persons)
+        alone = [_successes(test, _side(side, np.arange(side.persons) == p)) for p in persons]
+        return np.concatenate([np.zeros(0, dtype=bool), *alone])
+    if found.dtype != np.bool_ or found.shape != (side.persons,):
+        raise TypeError(f"the attack {test.id} must return one flag a person")
+    return found
+
+
+def persons_of(rows: reading.RawRows) -> PersonRecords:
+    """All rows by person, as they are: for files that a person has already split (`dpsynth attack`)."""
+    return _grouped(rows.records, range(len(rows.records)) if rows.unit_ids is None else rows.unit_ids)
+
+
+def _grouped(records: Records, ids: Sequence[object]) -> PersonRecords:
+    """Persons are numbered in the order in which their first rows come."""
+    number = {unit: n for n, unit in enumerate(dict.fromkeys(ids))}
+    return PersonRecords(
+        records=records, person=np.array([number[unit] for unit in ids], dtype=np.int64), persons=len(number)
+    )
+
+
+def _side(everybody: PersonRecords, chosen: BoolVector) -> PersonRecords:
+    """The rows of the chosen persons, who are numbered anew; `chosen` has shape (persons,)."""
+    rows = chosen[everybody.person]
+    renumbered = np.cumsum(chosen) - 1
+    return PersonRecords(
+        records=everybody.records.take(rows), person=renumbered[everybody.person[rows]], persons=int(chosen.sum())
+    )
+
+
+def _content(records: Records) -> list[bytes]:
+    """Each row's values as bytes: equal bytes for equal rows."""
+    columns = [np.asarray(column, dtype=np.float64) for column in records.columns.values()]
+    rows = np.column_stack(columns) if columns else np.zeros((len(records), 0))
+    return [row.tobytes() for row in np.ascontiguousarray(rows)]

@@ -1,0 +1,232 @@
+"""Proposes a schema from what is public about a file: its container, its column names, its storage types.
+
+No row is read, so the draft holds no observed value, bound or category: those are blanks for a person to fill in from
+public knowledge. Types and roles are guesses from names, and a guess errs towards dropping or protecting a column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dpsynth.errors import DataFileError
+from dpsynth.reading import csv_header, is_parquet, open_parquet, storage_kind
+from dpsynth.schema import FORMAT, Read, is_plain, quoted, toml_value
+
+_DELIMITERS = (",", ";", "\t", "|")
+_LOOKS_LIKE_A_VALUE = re.compile(
+    r"\s*|[-+]?[\d.,]+([eE][-+]?\d+)?%?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|.*@.*|\d{2}:\d{2}.*"
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PERSON = _words(
+    "person patient customer client user member subject participant employee student teacher citizen resident tenant "
+    "household family child father mother spouse contact respondent borrower applicant beneficiary enrollee insured"
+)
+_NAMED = _PERSON | _words("name full first last middle given family sur maiden nick")
+_NUMBERED = _PERSON | _words(
+    "account card credit debit passport licence license driver insurance policy claim order encounter record case "
+    "transaction trans device session loan birth disp ticket reference national invoice tax medical hospital social security serial plate vehicle phone row"
+)
+_ALWAYS_IDENTIFIERS = _words(
+    "email mail phone telephone mobile cell fax ssn nino iban bic swift passport mrn nhs vin imei uuid guid username "
+    "login surname firstname lastname fullname forename address street url website homepage ip ipaddr mac gps "
+    "latitude longitude lat lon fingerprint signature photo index0 unnamed"
+)
+_TEXTS = _words(
+    "note notes comment comments description text remark remarks narrative message free memo transcript agent"
+)
+_TIMES = _words("date dob birthdate birthday timestamp datetime time created updated admitted discharged")
+_CATEGORIES = _words(
+    "sex gender race ethnicity hispanic country nationality state region province county city district site zip "
+    "postcode postal marital married type code class category group status occupation job industry plan language "
+    "religion party department product icd diagnosis diag specialty method reason purpose"
+)
+_ORDINALS = _words("grade level stage severity rating rank quartile quintile decile education degree")
+_BOOLEANS = _words("is has flag")
+_INTEGERS = _words(
+    "age count num number n visits admissions children members persons size rooms year years months month days day "
+    "hours minutes quantity qty"
+)
+_NUMBERS = _words(
+    "income salary wage amount price cost charge charges balance expense expenses dollars rate ratio pct percent score "
+    "index weight height bmi temperature pressure dose distance duration loss gain debt value mean average"
+)
+_QUASI = _words(
+    "age sex gender race ethnicity hispanic birth birthdate birthday dob zip postcode postal city county state region "
+    "province district country site nationality education degree occupation job industry employer marital married "
+    "household family children language year school veteran"
+)
+_SENSITIVE = _words(
+    "income salary wage diagnosis diag disease icd health medical medication drug treatment therapy symptom disability "
+    "hiv mental pregnancy pregnant genetic religion party union sexual orientation crime conviction debt balance loan "
+    "credit score expense expenses cost charge charges visits admission admissions hospital test result lab alcohol "
+    "smoker smoking bmi pressure"
+)
+
+
+def draft(path: str | Path, *, unit: str | None = None) -> str:
+    """A schema in TOML with `status = "draft"`, to be filled in and signed off by a person.
+
+    Args:
+        path: A `.csv` or `.parquet` file.
+        unit: The column that says to whom a row belongs; None when the unit is a row.
+    Raises:
+        DataFileError: the file cannot be opened, its first line does not look like a header, its names cannot be used,
+            or `unit` is none of them.
+    """
+    path = Path(path)
+    shown = quoted(str(path), 200)
+    try:
+        parquet = is_parquet(path)
+        with path.open("rb") as file:
+            if parquet:
+                stored = open_parquet(file, shown).schema_arrow
+                names, kinds, read = list(stored.names), [storage_kind(field.type) for field in stored], None
+            else:
+                read = _dialect(path)
+                names = csv_header(file, read, shown)
+                kinds = ["csv"] * len(names)
+    except FileNotFoundError:
+        raise DataFileError(f"the data file {shown} does not exist") from None
+    except OSError:
+        raise DataFileError(f"the data file {shown} cannot be opened") from None
+    _check_names(names, shown, is_csv=read is not None)
+    if unit is not None and unit not in names:
+        raise DataFileError(f"{shown} has no column {quoted(unit)} to say whose row it is: name one of its columns")
+    lines = _head(path, unit)
+    if read is not None:
+        lines += [
+            "[read]",
+            f"delimiter = {toml_value(read.delimiter)}",
+            f"encoding  = {toml_value(read.encoding)}",
+            'missing   = [""]  # every text that means "missing", such as "NA"',
+            "",
+        ]
+    for name, kind in zip(names, kinds, strict=True):
+        lines += ["[[column]]", f"name    = {toml_value(name)}", *_proposal(name, kind, is_unit=name == unit), ""]
+    return "\n".join(lines)
+
+
+def _head(path: Path, unit: str | None) -> list[str]:
+    table = path.stem if path.stem.strip() and is_plain(path.stem) else "table"
+    who = (
+        f'unit       = {{ entity = "person", column = {toml_value(unit)} }}  # add max_rows: rows of one person that count'
+        if unit is not None
+        else '# unit     = { entity = "person", column = "...", max_rows = ... }  # without it, a row is the unit'
+    )
+    return [
+        "# A draft from column names and storage types; no row was read. Correct the guesses, and fill in the blanks from",
+        "# public knowledge (a codebook, a form, a law) or with round bounds chosen without looking at the data.",
+        f"schema     = {toml_value(FORMAT)}",
+        'status     = "draft"  # release refuses until this line is removed',
+        f"table      = {toml_value(table)}",
+        'neighbours = "add_remove"  # or "replace"',
+        who,
+        '# basis    = "..."  # where bounds and values come from; printed in the report',
+        "",
+    ]
+
+
+def _proposal(name: str, kind: str | None, *, is_unit: bool) -> list[str]:
+    """The keys of one column, and comments where something is left to do."""
+    words = _split(name)
+    if is_unit:
+        return ['type    = "identifier"  # the unit column', 'role    = "direct_identifier"']
+    type_ = _type(words, kind)
+    if type_ == "identifier":
+        return ['type    = "identifier"  # dropped', 'role    = "direct_identifier"']
+    if type_ == "text":
+        return [f'type    = "text"  # dropped{_why_text(words, kind)}', *_role(words)]
+    lines = [f"type    = {toml_value(type_)}{_alternatives(kind)}"]
+    if type_ in ("integer", "number"):
+        lines += ["# minimum =", "# maximum ="]
+    elif type_ in ("category", "ordinal"):
+        lines += ["# values  = []" + ("  # from low to high" if type_ == "ordinal" else "")]
+    elif kind != "boolean":
+        lines += ['# true    = ["1"]', '# false   = ["0"]']
+    return [*lines, "missing = true  # or remove", *_role(words)]
+
+
+def _alternatives(kind: str | None) -> str:
+    return "  # or integer, number, category, ordinal, boolean, identifier, text" if kind == "csv" else ""
+
+
+def _why_text(words: frozenset[str], kind: str | None) -> str:
+    if words & _TIMES or kind is None:
+        return ": dates, times and nested values are not supported yet"
+    return ""
+
+
+def _role(words: frozenset[str]) -> list[str]:
+    if words & _QUASI:
+        return ['role    = "quasi_identifier"']
+    return ['role    = "sensitive"' if words & _SENSITIVE else 'role    = "other"']
+
+
+def _type(words: frozenset[str], kind: str | None) -> str:
+    """The proposed type; names that point at a person win over everything else, storage over the other names."""
+    if _is_identifier(words):
+        return "identifier"
+    if kind is None or (words & _TEXTS and kind in ("csv", "text")):
+        return "text"
+    if words & _TIMES and kind in ("csv", "text"):
+        return "text"
+    if kind == "boolean":
+        return "boolean"
+    by_name = [("ordinal", _ORDINALS), ("category", _CATEGORIES)]
+    if kind == "csv":
+        by_name += [("number", _NUMBERS), ("integer", _INTEGERS), ("boolean", _BOOLEANS)]
+    if kind in ("csv", "text", "integer", "null"):
+        for type_, known in by_name:
+            if words & known:
+                return type_
+    return {"integer": "integer", "float": "number", "decimal": "number"}.get(kind, "category")
+
+
+def _is_identifier(words: frozenset[str]) -> bool:
+    if words & _ALWAYS_IDENTIFIERS:
+        return True
+    if words & {"name", "names"}:
+        return words <= _NAMED | {"names"}
+    return bool(words & {"id", "number", "no", "nbr", "nr", "key"} and words & _NUMBERED) or words in ({"id"}, {"key"})
+
+
+def _split(name: str) -> frozenset[str]:
+    """The words of a column name, in lower case: "homePhone_no", "home phone no" and "HOME.PHONE.NO" are the same."""
+    parts = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name.replace("e-mail", "email").replace("E-Mail", "email"))
+    return frozenset(word for word in re.split(r"[\W_]+", parts.lower()) if word)
+
+
+def _dialect(path: Path) -> Read:
+    """The delimiter and encoding that the first line suggests; nothing after it is looked at."""
+    with path.open("rb") as file:
+        line = file.readline(2**20)
+    try:
+        line.decode("utf-8")
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "cp1252"
+    delimiter = max(_DELIMITERS, key=lambda mark: line.count(mark.encode("ascii")))
+    return Read(delimiter=delimiter, encoding=encoding)
+
+
+def _check_names(names: Sequence[str], shown: str, *, is_csv: bool) -> None:
+    """Refuses names that cannot be used, and a first line that may be a row: its cells must not end up in a draft."""
+    for place, name in enumerate(names, start=1):
+        if is_csv and _LOOKS_LIKE_A_VALUE.fullmatch(name):
+            raise DataFileError(
+                f"the first line of {shown} does not look like a header, because its cell {place} is no name: add a "
+                "header, or write the schema by hand"
+            )
+        if not is_plain(name) or not name.strip():
+            raise DataFileError(
+                f"column {place} of {shown} has a name without text or with control characters: rename it"
+            )
+    if len(set(names)) < len(names):
+        raise DataFileError(f"{shown} has two columns of the same name: column names must differ")

@@ -1,0 +1,1 @@
+"""One file a mechanism: its noise and its cost side by side."""

@@ -1,0 +1,37 @@
+"""What a model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from dpsynth.mechanisms.base import Measurement
+from dpsynth.schema import Schema
+from dpsynth.table import Table
+
+
+class Model(Protocol):
+    """A distribution over tables in a schema, built from measurements alone."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Every noisy answer that the model was built from."""
+        ...
+
+    @property
+    def total(self) -> float:
+        """Estimated number of rows on the fit side, from the noisy measurements; at least 1."""
+        ...
+
+    def sample(self, rows: int, *, rng: np.random.Generator) -> Table:
+        """`rows` synthetic rows, as codes."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes JSON and npz files, no pickle, no rows."""
+        ...

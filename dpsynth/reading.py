@@ -1,0 +1,682 @@
+"""CSV as text, Parquet and data frames in their storage types; nothing is inferred from rows.
+
+`check_header` comes before a reservation: it looks at the container, the header and the storage types, and refuses what
+does not fit the schema. `read` comes after it and is total: no row, and no number of rows, raises or changes a message.
+What happens to a row depends on that row and on the schema alone:
+
+    a number beyond the bounds                          goes to the nearest bound; finer than `decimals`: rounded
+    an undeclared, unparsable or out-of-type cell       follows the column's `unknown`: missing, other or drop_row
+    a missing cell where missing is not allowed         the same
+    a row with too few or too many cells (CSV)          is dropped: nobody can say which cell is which
+    a row without a unit id                             is dropped
+
+A CSV file follows RFC 4180: a quoted cell may span lines. A line whose quotes do not close properly is a broken row of
+its own, dropped alone, and reading goes on with the next line: one person's stray quote cannot swallow other rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpsynth.errors import DataFileError, OperationError
+from dpsynth.schema import FALSE_TEXTS, TRUE_TEXTS, Column, Read, Schema, quoted
+from dpsynth.table import Records, Values, storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_BYTES = 2**22  # CSV is read in blocks of about this many bytes
+BLOCK_ROWS = 2**17  # and Parquet in blocks of this many rows
+HEADER_BYTES = 2**20
+BOM = b"\xef\xbb\xbf"
+
+VALUE, MISSING, UNKNOWN = 0, 1, 2
+"""What a cell is: a declared value, a missing one, or anything else."""
+
+Cell: TypeAlias = tuple[float, int]
+"""A number or a category code, and which of the three it is; the value of the other two is 0."""
+IntVector: TypeAlias = npt.NDArray[np.intp]
+BoolVector: TypeAlias = npt.NDArray[np.bool_]
+
+_MISSING: Cell = (0.0, MISSING)
+_UNKNOWN: Cell = (0.0, UNKNOWN)
+_INSIDE_QUOTES = re.compile(r'(?:[^"]++|"")*+')
+_BLANKS = " \t"
+_PLAIN_NUMBER = r"\A-?[0-9]{1,18}(\.[0-9]{1,18})?(e[+-]?[0-9]{1,2})?\z"
+_NUMBER = re.compile(r"[ \t]*+[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?[ \t]*+")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RawRows:
+    """What a data file holds, in the schema's terms. Private.
+
+    Args:
+        records: The rows.
+        unit_ids: To which unit each row belongs, exactly as the file says it; None when the unit is a row.
+    """
+
+    records: Records
+    unit_ids: list[bytes] | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cells:
+    """Cells of one column before its `unknown` rule is applied. Private.
+
+    Args:
+        values: Numbers, not yet clamped, or category codes; shape (rows,).
+        kinds: VALUE, MISSING or UNKNOWN; shape (rows,).
+    """
+
+    values: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> Cells:
+        values = np.fromiter((value for value, _ in cells), np.float64, len(cells))
+        return cls(values, np.fromiter((kind for _, kind in cells), np.uint8, len(cells)))
+
+    def take(self, rows: IntVector) -> Cells:
+        return Cells(self.values[rows], self.kinds[rows])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Block:
+    """Some rows of a file, as found. Private.
+
+    Args:
+        rows: How many.
+        cells: For every modelled column, in order, its cells.
+        units: The unit id of each row, None where it is missing; None as a whole when the unit is a row.
+        broken: Lines of a CSV file that are not a row.
+    """
+
+    rows: int
+    cells: dict[str, Cells]
+    units: list[bytes | None] | None
+    broken: int = 0
+
+
+# ---- before the reservation --------------------------------------------------------------------------------------
+
+
+def check_header(path: str | Path, schema: Schema) -> None:
+    """Looks at a file's container, header and storage types, and at no row.
+
+    Raises:
+        DataFileError: the file is missing, empty, neither CSV nor Parquet, or its columns are not the schema's.
+    """
+    path = Path(path)
+    shown = quoted(str(path), 200)
+    try:
+        parquet = is_parquet(path)
+        with path.open("rb") as file:
+            if parquet:
+                _check_stored(open_parquet(file, shown).schema_arrow, schema, shown)
+            else:
+                _check_names(csv_header(file, schema.read, shown), schema, shown)
+    except FileNotFoundError:
+        raise DataFileError(f"the data file {shown} does not exist") from None
+    except OSError:
+        raise DataFileError(f"the data file {shown} cannot be opened") from None
+
+
+def check_frame(frame: pd.DataFrame, schema: Schema) -> None:
+    """The same for a data frame: looks at its column labels and dtypes, and at no row.
+
+    Raises:
+        DataFileError: they are not the schema's.
+    """
+    names = list(frame.columns)
+    if not all(isinstance(name, str) for name in names):
+        raise DataFileError("the data frame must have texts as column labels")
+    _check_names(names, schema, "the data frame")
+    dtypes = dict(zip(names, frame.dtypes, strict=True))
+    _check_kinds({name: (str(dtype), _frame_kind(dtype)) for name, dtype in dtypes.items()}, schema, "the data frame")
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a data file is Parquet, by its name; the other possibility is CSV.
+
+    Raises:
+        DataFileError: it is neither, or it is empty.
+        OSError: it cannot be looked at.
+    """
+    shown = quoted(str(path), 200)
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise DataFileError(f"the data file {shown} must end in .csv or .parquet")
+    if path.stat().st_size == 0:
+        raise DataFileError(f"the data file {shown} is empty: it needs a header")
+    return path.suffix.lower() == ".parquet"
+
+
+def open_parquet(file: BinaryIO, shown: str) -> pq.ParquetFile:
+    """A Parquet file, of which only the footer has been looked at.
+
+    Raises:
+        DataFileError: the file is no Parquet.
+    """
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError):
+        raise DataFileError(f"the data file {shown} is not a complete Parquet file") from None
+
+
+def csv_header(file: BinaryIO, read: Read, shown: str) -> list[str]:
+    """The cells of the first line; the file then stands at the second.
+
+    Raises:
+        DataFileError: there is no first line, or it is no CSV record.
+    """
+    line = file.readline(HEADER_BYTES + 1)
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataFileError(f"the data file {shown} is UTF-16: save it as UTF-8")
+    text = line.removeprefix(BOM).decode(read.encoding, "surrogateescape").removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise DataFileError(f"the first line of {shown} is blank: it must name the columns")
+    if len(line) > HEADER_BYTES:
+        raise DataFileError(f"the first line of {shown} is longer than {HEADER_BYTES} bytes: it must name the columns")
+    try:
+        (cells,) = csv.reader((text,), delimiter=read.delimiter, strict=True)
+    except (csv.Error, ValueError):
+        raise DataFileError(f"the first line of {shown} is no complete CSV record: it must name the columns") from None
+    return cells
+
+
+def _check_names(names: list[str], schema: Schema, where: str) -> None:
+    """Compares names with the schema.
+
+    A name that the schema does not know is quoted only when all that it does know are there: otherwise the first line
+    of a CSV file may be a row, and its cells are nobody's business.
+    """
+    wanted = schema.file_names
+    lacking = [name for name in wanted if name not in names]
+    if len(lacking) == len(wanted):
+        raise DataFileError(f"{where} has none of the schema's columns: its first line must name the columns")
+    if lacking:
+        raise DataFileError(f"{where} lacks {_listed(lacking)}, which the schema declares: add or undeclare the column")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataFileError(f"{where} has more than one column {_listed(twice)}: column names must differ")
+    strange = [name for name in names if name not in wanted]
+    if strange:
+        raise DataFileError(
+            f'{where} has {_listed(strange)}, which the schema does not declare: declare the column (type = "text" '
+            "drops it) or take it out"
+        )
+
+
+def _check_stored(stored: pa.Schema, schema: Schema, where: str) -> None:
+    _check_names(stored.names, schema, where)
+    _check_kinds({field.name: (str(field.type), storage_kind(field.type)) for field in stored}, schema, where)
+
+
+def _check_kinds(kinds: dict[str, tuple[str, str | None]], schema: Schema, where: str) -> None:
+    for column in schema.modelled:
+        stored, kind = kinds[column.name]
+        if kind is None:
+            raise DataFileError(
+                f"column {quoted(column.name)} of {where} is stored as {quoted(stored)}, which cannot be read as "
+                f'{column.type}: convert it, or declare type = "text" to drop it'
+            )
+    if schema.unit_column is not None:
+        stored, kind = kinds[schema.unit_column]
+        if kind in (None, "boolean", "float"):  # a float has lost which id it was
+            raise DataFileError(
+                f"the unit column {quoted(schema.unit_column)} of {where} is stored as {quoted(stored)}: store it as "
+                "integers or texts"
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(map(quoted, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def storage_kind(stored: pa.DataType) -> str | None:
+    """What cells of an Arrow type are; None for times, and for what is no single value."""
+    if isinstance(stored, pa.BaseExtensionType):
+        return storage_kind(stored.storage_type)
+    if pa.types.is_dictionary(stored):
+        return storage_kind(stored.value_type)
+    tests = pa.types
+    kinds = {
+        "integer": tests.is_integer(stored),
+        "float": tests.is_floating(stored),
+        "decimal": tests.is_decimal(stored),
+        "boolean": tests.is_boolean(stored),
+        "null": tests.is_null(stored),
+        "text": _is_text(stored) or _is_bytes(stored),
+    }
+    return next((kind for kind, is_it in kinds.items() if is_it), None)
+
+
+def _is_text(stored: pa.DataType) -> bool:
+    return bool(pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_string_view(stored))
+
+
+def _is_bytes(stored: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(stored)
+        or pa.types.is_large_binary(stored)
+        or pa.types.is_binary_view(stored)
+        or pa.types.is_fixed_size_binary(stored)
+    )
+
+
+def _frame_kind(dtype: Any) -> str | None:
+    import pandas as pd
+
+    if isinstance(dtype, pd.ArrowDtype):
+        return storage_kind(dtype.pyarrow_dtype)
+    if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
+        return "text"
+    kinds = {"i": "integer", "u": "integer", "f": "float", "b": "boolean"}
+    return None if isinstance(dtype, pd.SparseDtype) else kinds.get(dtype.kind)
+
+
+# ---- after the reservation ---------------------------------------------------------------------------------------
+
+
+def read(path: str | Path, schema: Schema) -> RawRows:
+    """Every row of a file that `check_header` accepts.
+
+    Raises:
+        OperationError: the disk fails, or the file was damaged or exchanged. The text says no more than that.
+    """
+    return _settle(blocks(path, schema), schema)
+
+
+def read_frame(frame: pd.DataFrame, schema: Schema) -> RawRows:
+    """Every row of a data frame, by the same rules.
+
+    Raises:
+        DataFileError: as `check_frame`.
+    """
+    check_frame(frame, schema)
+    cells = {column.name: _frame_cells(column, frame[column.name]) for column in schema.modelled}
+    units = None if schema.unit_column is None else _frame_units(frame[schema.unit_column])
+    return _settle([Block(len(frame), cells, units)], schema)
+
+
+def blocks(path: str | Path, schema: Schema) -> Iterator[Block]:
+    """The rows of a file as found, block by block, before any rule has been applied.
+
+    Raises:
+        OperationError: as `read`.
+    """
+    path = Path(path)
+    try:
+        yield from _parquet_blocks(path, schema) if is_parquet(path) else _csv_blocks(path, schema)
+    except (OSError, pa.ArrowException, DataFileError):
+        raise OperationError("the data file could not be read: it is damaged or was changed meanwhile") from None
+
+
+def _settle(found: Iterable[Block], schema: Schema) -> RawRows:
+    """Applies the rules, row by row."""
+    parts: dict[str, list[Any]] = {column.name: [np.zeros(0, dtype=storage(column))] for column in schema.modelled}
+    ids: list[bytes] = []
+    for block in found:
+        keep = np.ones(block.rows, dtype=bool)
+        if block.units is not None:
+            keep &= np.array([unit is not None for unit in block.units], dtype=bool)
+        for column in schema.modelled:
+            if column.unknown == "drop_row":
+                keep &= ~_breaks_domain(column, block.cells[column.name])
+        for column in schema.modelled:
+            parts[column.name].append(_values(column, block.cells[column.name])[keep])
+        if block.units is not None:
+            ids += [unit for unit, stays in zip(block.units, keep.tolist(), strict=True) if stays and unit is not None]
+    columns: dict[str, Values] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return RawRows(Records(schema, columns), None if schema.unit_column is None else ids)
+
+
+def _breaks_domain(column: Column, cells: Cells) -> BoolVector:
+    """Which cells the column's `unknown` rule is about."""
+    return np.equal(cells.kinds, UNKNOWN) if column.missing else np.not_equal(cells.kinds, VALUE)
+
+
+def _values(column: Column, cells: Cells) -> Values:
+    """The cells as `Records` hold them; what stands in a row that is dropped does not matter."""
+    broken = _breaks_domain(column, cells)
+    if column.is_numeric:
+        values = column.binning.clamp(cells.values)
+        values[cells.kinds != VALUE] = np.nan
+        return values
+    codes = cells.values.astype(np.int32)
+    if column.missing_code is not None:
+        codes[cells.kinds == MISSING] = column.missing_code
+    codes[broken] = (column.missing_code if column.unknown == "missing" else column.other_code) or 0
+    return codes
+
+
+# ---- one cell ----------------------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> float:
+    """A number in plain or scientific notation, infinite where it is too large for float64; NaN for any other text."""
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
+
+
+def _cell_reader(column: Column) -> Callable[[object], Cell]:
+    """What a stored object is in a column."""
+    codes = _codes(column)
+
+    def cell(stored: object) -> Cell:
+        found = _native(stored)
+        if isinstance(found, bytes):
+            found = found.decode("utf-8", "surrogateescape")
+        if _is_gap(found):
+            return _MISSING
+        if column.is_numeric:
+            number = _number(found) if isinstance(found, str) else _as_float(found)
+            whole = column.type != "integer" or math.isinf(number) or number.is_integer()
+            return (number, VALUE) if whole and not math.isnan(number) else _UNKNOWN
+        if column.type == "boolean" and isinstance(found, bool):
+            return float(found), VALUE
+        return next(((float(codes[text]), VALUE) for text in _spellings(found) if text in codes), _UNKNOWN)
+
+    return cell
+
+
+def _codes(column: Column) -> dict[str, int]:
+    """The code of every text that a schema declares for a column."""
+    if column.type == "boolean":
+        return {text: code for code, texts in enumerate((column.false, column.true)) for text in texts or ()}
+    return {text: code for code, text in enumerate(column.values or ())}
+
+
+def _native(found: object) -> object:
+    """A Python object for a numpy scalar; numpy floats stay, because a short one is spelled with fewer digits."""
+    return found.item() if isinstance(found, np.generic) and not isinstance(found, np.floating) else found
+
+
+def _is_gap(found: object) -> bool:
+    """None, NaN of any kind, pandas' NA and NaT."""
+    if found is None or type(found).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(found, Decimal):
+        return found.is_nan()
+    return isinstance(found, float | np.floating) and bool(found != found)
+
+
+def _as_float(found: object) -> float:
+    """A finite number as float64, infinite where it is too large for it; NaN for everything else."""
+    if isinstance(found, int):
+        try:
+            return float(found)
+        except OverflowError:
+            return math.inf if found > 0 else -math.inf
+    if isinstance(found, Decimal):
+        return float(found) if found.is_finite() else math.nan
+    return float(found) if isinstance(found, float | np.floating) and math.isfinite(found) else math.nan
+
+
+def _spellings(found: object) -> tuple[str, ...]:
+    """How a schema may write a stored value, the likeliest first: 5.0 as "5" or "5.0", a boolean as "true", "1"..."""
+    if isinstance(found, str):
+        return (found,)
+    if isinstance(found, bool):
+        return TRUE_TEXTS if found else FALSE_TEXTS
+    if isinstance(found, int):
+        return (str(found),) if abs(found) < 10**400 else ()  # longer ones cost time, and nobody declares them
+    if isinstance(found, float | np.floating):
+        whole = (str(int(found)),) if math.isfinite(found) and float(found).is_integer() else ()
+        return (*whole, str(found))
+    if isinstance(found, Decimal) and found.is_finite() and abs(found.adjusted()) < 400:
+        text = f"{found:f}"
+        return (text.rstrip("0").rstrip(".") if "." in text else text, text)
+    return ()
+
+
+def _unit_id(stored: object) -> bytes | None:
+    """A unit's id as bytes, the same whether a CSV or a Parquet file holds it; None where there is none."""
+    found = _native(stored)
+    if isinstance(found, bytes):
+        return found or None
+    spelled = () if _is_gap(found) else _spellings(found)
+    return (spelled[0].encode("utf-8", "surrogateescape") or None) if spelled else None
+
+
+# ---- a column's cells, from each kind of storage -----------------------------------------------------------------
+
+
+def _label_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
+    """Cells of a category, ordinal or boolean column from the texts of a CSV file; `marks` mean "missing"."""
+    known = {text: (float(code), VALUE) for text, code in _codes(column).items()} | dict.fromkeys(marks, _MISSING)
+    place = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    cells = Cells.of([known.get(text, _UNKNOWN) for text in place])
+    return cells.take(np.fromiter(map(place.__getitem__, texts), np.intp, len(texts)))
+
+
+def _number_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
+    """Cells of a numeric column from the texts of a CSV file; blanks around a text do not matter.
+
+    Arrow parses the plain numbers, which are nearly all, a hundred times as fast; the others are looked at one by one.
+    """
+    numbers, gaps = np.full(len(texts), math.nan), np.zeros(len(texts), dtype=bool)
+    rest: Iterable[int] = range(len(texts))
+    try:
+        array = pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:  # broken characters: Arrow holds valid text only
+        pass
+    else:
+        plain = pc.match_substring_regex(array, _PLAIN_NUMBER)
+        numbers = np.array(pc.if_else(plain, array, None).cast(pa.float64()).to_numpy(zero_copy_only=False))
+        rest = np.flatnonzero(np.isnan(numbers) | pc.is_in(array, pa.array(marks, pa.large_string())).to_numpy(False))
+    for row in rest:
+        text = texts[row]
+        gaps[row] = text in marks or text.strip(_BLANKS) in marks
+        numbers[row] = _number(text)
+    return _numeric(column, numbers, gaps)
+
+
+def _numeric(column: Column, numbers: npt.NDArray[np.float64], gaps: BoolVector) -> Cells:
+    """Cells of a numeric column; the rules are `_cell_reader`'s.
+
+    Args:
+        numbers: NaN where there is no number, infinite where it is too large for float64.
+        gaps: Which cells are missing, whatever stands there.
+    """
+    kinds = np.where(np.isnan(numbers), UNKNOWN, VALUE).astype(np.uint8)
+    if column.type == "integer":
+        kinds[numbers != np.floor(numbers)] = UNKNOWN
+    kinds[gaps] = MISSING
+    return Cells(np.where(kinds == VALUE, numbers, 0.0), kinds)
+
+
+def _arrow_cells(column: Column, array: pa.Array) -> Cells:
+    """Cells from an Arrow array of a type that `_kind` knows."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        return _arrow_cells(column, array.storage)
+    if pa.types.is_null(array.type):
+        return Cells.of([_MISSING] * len(array))
+    stored = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if column.is_numeric and storage_kind(stored) in ("integer", "float", "decimal") and stored == array.type:
+        numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return _numeric(column, np.where(np.isinf(numbers), np.nan, numbers), np.isnan(numbers))
+    values, rows = _distinct(array)
+    cells = Cells.of([*map(_cell_reader(column), values), _MISSING])
+    return cells.take(np.where(rows < 0, len(values), rows))
+
+
+def _distinct(array: pa.Array) -> tuple[list[object], IntVector]:
+    """The different values of an Arrow array, and which of them each row has; -1 for null."""
+    if pa.types.is_dictionary(array.type):
+        values, rows = array.dictionary, array.indices
+    else:
+        plain = array.cast(pa.float32()) if pa.types.is_float16(array.type) else _as_binary(array)
+        encoded = plain.dictionary_encode()
+        values, rows = encoded.dictionary, encoded.indices
+    positions = rows.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    if pa.types.is_float32(values.type):  # as numpy floats, so that 0.1 is spelled as it was written
+        return list(values.to_numpy(zero_copy_only=False)), positions
+    return _as_binary(values).to_pylist(), positions
+
+
+def _as_binary(array: pa.Array) -> pa.Array:
+    """Texts as bytes: Arrow does not promise that they are valid UTF-8."""
+    return array.cast(pa.large_binary()) if _is_text(array.type) or _is_bytes(array.type) else array
+
+
+def _arrow_units(array: pa.Array) -> list[bytes | None]:
+    if isinstance(array.type, pa.BaseExtensionType):
+        return _arrow_units(array.storage)
+    if pa.types.is_null(array.type):
+        return [None] * len(array)
+    values, rows = _distinct(array)
+    if pa.types.is_integer(array.type):
+        ids: list[bytes | None] = [str(number).encode("ascii") for number in values]  # as `_unit_id`, but faster
+    else:
+        ids = list(map(_unit_id, values))
+    ids.append(None)
+    return [ids[row] for row in rows.tolist()]
+
+
+def _frame_cells(column: Column, series: pd.Series[Any]) -> Cells:
+    import pandas as pd
+
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        cells = Cells.of([*map(_cell_reader(column), series.cat.categories), _MISSING])
+        return cells.take(series.cat.codes.to_numpy(np.intp))  # -1, the last one, is missing
+    if pd.api.types.is_object_dtype(series.dtype):
+        return Cells.of(list(map(_cell_reader(column), series)))
+    return _arrow_cells(column, _combined(pa.Array.from_pandas(series)))
+
+
+def _frame_units(series: pd.Series[Any]) -> list[bytes | None]:
+    import pandas as pd
+
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        ids = [*map(_unit_id, series.cat.categories), None]
+        return [ids[code] for code in series.cat.codes.tolist()]
+    if pd.api.types.is_object_dtype(series.dtype):
+        return [_unit_id(found) for found in series]
+    return _arrow_units(_combined(pa.Array.from_pandas(series)))
+
+
+def _combined(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+# ---- a file's blocks ---------------------------------------------------------------------------------------------
+
+
+def _parquet_blocks(path: Path, schema: Schema) -> Iterator[Block]:
+    names = [*schema.names, *([schema.unit_column] if schema.unit_column else [])]
+    shown = quoted(str(path), 200)
+    with path.open("rb") as source:
+        file = open_parquet(source, shown)
+        _check_stored(file.schema_arrow, schema, shown)
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=names):
+            cells = {column.name: _arrow_cells(column, batch.column(column.name)) for column in schema.modelled}
+            units = None if schema.unit_column is None else _arrow_units(batch.column(schema.unit_column))
+            yield Block(batch.num_rows, cells, units)
+
+
+def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
+    read, shown = schema.read, quoted(str(path), 200)
+    with path.open("rb") as file:
+        names = csv_header(file, read, shown)
+        _check_names(names, schema, shown)
+        for rows, broken in _csv_rows(_csv_lines(file, read.encoding), read.delimiter, len(names)):
+            columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+            cells = {
+                column.name: (_number_cells if column.is_numeric else _label_cells)(
+                    column, columns[column.name], read.missing
+                )
+                for column in schema.modelled
+            }
+            units = None
+            if schema.unit_column is not None:
+                units = [None if unit in read.missing else _unit_id(unit) for unit in columns[schema.unit_column]]
+            yield Block(len(rows), cells, units, broken)
+
+
+def _csv_lines(file: BinaryIO, encoding: str) -> Iterator[list[str]]:
+    """The lines of a CSV file without their line feeds, block by block; bytes that are no text become surrogates."""
+    while block := file.readlines(BLOCK_BYTES):
+        lines = b"".join(block).decode(encoding, "surrogateescape").split("\n")
+        yield lines if lines[-1] else lines[:-1]
+
+
+def _csv_rows(blocks: Iterator[list[str]], delimiter: str, width: int) -> Iterator[tuple[list[list[str]], int]]:
+    """The rows that have `width` cells, block by block, and how many lines are no such row. Blank lines are nothing."""
+    csv.field_size_limit(2**31 - 1)  # for the whole process: a long cell is a cell
+    for lines in blocks:
+        rows: list[list[str]] = []
+        broken = n = 0
+        while n < len(lines):
+            line, used = lines[n].removesuffix("\r"), 1
+            if '"' not in line:
+                cells = line.split(delimiter)
+            else:
+                try:
+                    (cells,) = csv.reader((line,), delimiter=delimiter, strict=True)
+                except csv.Error:
+                    cells, used = _spanning_row(_following(lines, n, blocks), delimiter, width)
+            n += used
+            if len(cells) != width:
+                broken += line != ""
+            elif line:
+                rows.append(cells)
+        yield rows, broken
+
+
+def _spanning_row(lines: Iterator[str], delimiter: str, width: int) -> tuple[list[str], int]:
+    """The row of `width` cells that starts at the first of `lines`, and how many lines it takes.
+
+    Without such a row, because quotes do not close as RFC 4180 has it, the first line alone is broken, which an empty
+    list says. Looking ahead ends once there are too many cells: a file of broken lines takes no longer than it should.
+    """
+    cells: list[str] = []
+    parts: list[str] | None = None  # of the quoted cell that is open
+    for used, line in enumerate(lines, start=1):
+        place, end = 0, len(line.removesuffix("\r"))
+        while True:
+            if parts is not None:
+                close = _INSIDE_QUOTES.match(line, place).end()  # type: ignore[union-attr]  # it matches everywhere
+                parts.append(line[place:close])
+                if close == len(line):
+                    parts.append("\n")
+                    break
+                cells.append("".join(parts).replace('""', '"'))
+                place, parts = close + 1, None
+            elif line.startswith('"', place):
+                place, parts = place + 1, []
+                continue
+            else:
+                next_cell = line.find(delimiter, place, end)
+                cells.append(line[place : end if next_cell < 0 else next_cell])
+                place += len(cells[-1])
+            if place == end:
+                return (cells, used) if len(cells) == width else ([], 1)
+            if line[place] != delimiter or len(cells) >= width:
+                return [], 1
+            place += 1
+    return [], 1
+
+
+def _following(lines: list[str], start: int, blocks: Iterator[list[str]]) -> Iterator[str]:
+    """The lines from `start` on; further blocks are appended to `lines` as they are needed."""
+    for n in count(start):
+        while n >= len(lines):
+            more = next(blocks, None)
+            if more is None:
+                return
+            lines += more
+        yield lines[n]

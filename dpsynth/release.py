@@ -1,0 +1,265 @@
+"""A release on disk: what may leave the house, written whole or not at all, and how anyone can check it.
+
+    DIR/release/     synthetic.parquet, model/, schema.toml, manifest.json, evidence.json, policy.toml, verdict.json,
+                     report.html, signature
+    DIR/internal/    evidence and report for internal eyes, mode 0700
+
+`report`, `gate` and `verify` work from `release/` alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dpsynth.errors import IntegrityError, OperationError, UsageError
+from dpsynth.ledger import Anchor
+from dpsynth.models.graphical import GraphicalModel
+from dpsynth.schema import Schema
+
+MANIFEST_FORMAT = "dpsynth.manifest/1"
+SIGNATURE_FORMAT = "dpsynth.signature/1"
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file that may be published. Never used on private rows."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commitment(folder: Path, salt: bytes) -> str:
+    """A salted digest over the files of a folder: proves later which files there were, says nothing before.
+
+    Args:
+        salt: 32 fresh bytes that stay with the folder.
+    """
+    digest = hashlib.sha256(salt)
+    for path in _files(folder):
+        digest.update(bytes.fromhex(sha256(folder / path)) + path.encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check looked at, what it could not look at, and what it found wrong; each entry is one sentence."""
+
+    problems: tuple[str, ...]
+    checked: tuple[str, ...]
+    not_checked: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release that was found on disk.
+
+    Args:
+        folder: The `release/` folder.
+        manifest: Its manifest, parsed.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Release:
+        """The release in DIR or DIR/release.
+
+        Raises:
+            UsageError: there is none.
+            IntegrityError: its manifest cannot be read.
+        """
+        folder = path / "release" if (path / "release" / "manifest.json").is_file() else path
+        if not (folder / "manifest.json").is_file():
+            raise UsageError(f"{path} is not a release: give the folder that `dpsynth release --out` made")
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["schema"] != MANIFEST_FORMAT or not isinstance(manifest["files"], dict):
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError):
+            raise IntegrityError("manifest.json is damaged: ask for a fresh copy of the release") from None
+        return cls(folder=folder, manifest=manifest)
+
+    @property
+    def schema(self) -> Schema:
+        """The schema that the synthetic rows are in."""
+        return Schema.load(self.folder / "schema.toml")
+
+    def model(self) -> GraphicalModel:
+        """The model, for drawing more rows."""
+        return GraphicalModel.load(self.folder / "model", self.schema)
+
+    def require_whole(self) -> None:
+        """Refuses to go on with files that are not those of the manifest.
+
+        Raises:
+            IntegrityError: a file is missing, was added or was changed.
+        """
+        for problem in self.verify().problems:
+            raise IntegrityError(f"the release is not whole: {problem}; ask for a fresh copy")
+
+    def verify(self, against: Sequence[Path] = ()) -> Checked:
+        """Whether the files are those of the manifest, and whether earlier reports speak of this very release.
+
+        Args:
+            against: Reports or manifests, issued earlier, that should be of this release.
+        """
+        problems, done, left = [], [], []
+        listed: dict[str, Any] = self.manifest["files"]
+        present = [path for path in _files(self.folder) if path not in ("manifest.json", "signature")]
+        problems += [f"{path} is missing" for path in sorted(listed.keys() - set(present))]
+        problems += [f"{path} is not in the manifest" for path in sorted(set(present) - listed.keys())]
+        problems += [
+            f"{path} was changed" for path in present if path in listed and sha256(self.folder / path) != listed[path]
+        ]
+        done.append(f"the digests of {len(listed)} files against the manifest")
+        try:
+            signed = json.loads((self.folder / "signature").read_text(encoding="utf-8"))
+            if signed != unsigned():
+                problems.append("the signature file is not one that this version can have written")
+        except (OSError, ValueError):
+            problems.append("the signature file is missing or damaged")
+        left.append("who made it: the release is unsigned, so a changed release with a changed manifest is not noticed")
+        mine = Anchor.from_manifest(self.manifest)
+        for path in against:
+            if (found := anchor_in(path)) == mine:
+                done.append(f"{path.name} names the same ledger head")
+            else:
+                wrong = "names another ledger or another head" if found else "does not name a ledger head"
+                problems.append(f"{path.name} {wrong}")
+        left.append("the ledger itself: use `dpsynth ledger verify LEDGER --against` with this manifest")
+        return Checked(problems=tuple(problems), checked=tuple(done), not_checked=tuple(left))
+
+
+def unsigned() -> dict[str, Any]:
+    """What the file `signature` holds until there are keys."""
+    return {"schema": SIGNATURE_FORMAT, "signature": None}
+
+
+def anchor_in(path: Path) -> Anchor | None:
+    """The ledger head that a manifest, an evidence file or a report names, if it names one.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"{path} cannot be read: give a manifest.json, an evidence.json or a report.html") from None
+    try:
+        ledger = json.loads(text)["ledger"]
+        parts = [ledger[key] for key in ("ledger_id", "seq", "head")]
+        values = [part["v"] if isinstance(part, dict) else part for part in parts]
+        return Anchor(str(values[0]), int(values[1]), str(values[2]))
+    except (ValueError, KeyError, TypeError):
+        found = re.search(r'<meta name="dpsynth-ledger" content="([0-9a-f-]+):(\d+):([0-9a-f]{64})"', text)
+        return Anchor(found[1], int(found[2]), found[3]) if found else None
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> str:
+    """Writes `manifest.json` with the digests of all files in the folder, and `signature`.
+
+    Returns:
+        SHA-256 of the manifest.
+    """
+    files = {path: sha256(folder / path) for path in _files(folder)}
+    manifest = {"schema": MANIFEST_FORMAT} | facts | {"files": files}
+    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "signature", unsigned())
+    return sha256(folder / "manifest.json")
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Writes readable JSON with a fixed order of keys."""
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+class Staging:
+    """A private folder beside `out` that becomes `out` in one step, or disappears.
+
+    Raises:
+        UsageError: `out` exists, or its parent folder does not.
+        OperationError: the disk refuses.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        check_free(out)
+        self._placed = False
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))  # mode 0700 from the start
+        except OSError as error:
+            raise OperationError(f"cannot write beside {out}: {error.strerror}") from None
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._placed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def place(self) -> None:
+        """Makes everything durable, then renames the folder to `out`, which must still be free."""
+        for path in [*self.folder.rglob("*"), self.folder]:
+            _sync(path)
+        self.folder.chmod(0o755)
+        (self.folder / "internal").chmod(0o700)
+        _rename_to_free(self.folder, self.out)
+        self._placed = True
+        _sync(self.out.parent)
+
+
+def check_free(out: Path) -> None:
+    """Refuses an output path that exists or whose parent folder does not."""
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} exists already: choose another --out")
+    if not out.parent.is_dir():
+        raise UsageError(f"the folder {out.parent} does not exist: create it first")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _rename_to_free(source: Path, target: Path) -> None:
+    """Renames a folder without ever replacing something: renameat2 where the system has it."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # another system than Linux: a plain rename after a last look
+        check_free(target)
+        source.rename(target)
+        return
+    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number == errno.EEXIST:
+        raise UsageError(
+            f"{target} appeared while the release was made: the budget stays charged; choose another --out"
+        )
+    if number in (errno.EINVAL, errno.ENOSYS):  # a file system that cannot refuse to replace
+        check_free(target)
+        source.rename(target)
+        return
+    raise OperationError(f"cannot rename the finished release to {target}: {os.strerror(number)}")

@@ -1,0 +1,623 @@
+"""Column and Schema: everything about a table that is public, read from TOML and checked strictly.
+
+A schema is written by a person and never learned from rows. What it leaves open stays open (`blanks`); what it says
+wrongly is refused in one sentence that names the column and the key. Everything else in dpsynth sees the table only
+through it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dpsynth.binning import Bins
+from dpsynth.errors import IncompleteSchema, SchemaError
+from dpsynth.privacy import Neighbours, PrivacyUnit
+
+FORMAT = "dpsynth.schema/1"
+NUMERIC = ("integer", "number")
+CATEGORICAL = ("category", "ordinal")
+DROPPED = ("identifier", "text")
+TYPES = (*NUMERIC, *CATEGORICAL, "boolean", *DROPPED)
+ROLES = ("direct_identifier", "quasi_identifier", "sensitive", "other")
+TRUE_TEXTS = ("true", "True", "TRUE", "1")
+FALSE_TEXTS = ("false", "False", "FALSE", "0")
+OTHER = "other"
+
+MAX_DECIMALS = 15
+MAX_COLUMN_CELLS = 2**16
+MAX_CELLS = 2**20
+
+_ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{n}" for n in range(1250, 1259))}
+_TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
+_OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing"}
+_OF_TYPE = {
+    "integer": {"minimum", "maximum", "bins", "edges", "unknown"},
+    "number": {"minimum", "maximum", "bins", "edges", "unknown", "decimals"},
+    "category": {"values", "unknown"},
+    "ordinal": {"values", "unknown"},
+    "boolean": {"true", "false", "unknown"},
+    "identifier": {"format"},
+    "text": set[str](),
+}
+_NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def quoted(text: str, limit: int = 80) -> str:
+    """A public name in quotes, on one line and not too long, whatever it contains."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
+    return f"'{shown}'" if len(text) <= limit else f"'{shown[:limit]}...'"
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name can be shown as it is: no control characters, no marks that reorder text, no lone surrogates."""
+    return not _NOT_PLAIN.search(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """How a CSV file is to be read. Parquet needs none of it.
+
+    Args:
+        delimiter: One character between cells.
+        encoding: UTF-8 or a one-byte encoding, so that a broken character cannot spill into the next line.
+        missing: Cell texts that mean "missing".
+    """
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    missing: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        where = "[read]"
+        _text(self.delimiter, where, "delimiter")
+        if len(self.delimiter) != 1 or self.delimiter not in "\t !#$%&*,/:;<=>?@\\^_`|~":
+            _refuse(where, "delimiter must be one character such as a comma, a semicolon, a tab or a bar")
+        _text(self.encoding, where, "encoding")
+        try:
+            name = codecs.lookup(self.encoding).name.removesuffix("-sig")
+        except (LookupError, ValueError):
+            name = ""
+        if name not in _ENCODINGS:
+            _refuse(where, "encoding must be utf-8, ascii, iso-8859-1 to -16 or cp1250 to cp1258; convert other files")
+        object.__setattr__(self, "encoding", name)
+        object.__setattr__(self, "missing", _texts(self.missing, where, "missing", may_be_empty=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column, as its owner declares it. Design.md 3 says what each key means.
+
+    What a key leaves out is filled in where a default is public knowledge: `unknown` ("missing" where missing is
+    allowed, else "drop_row"), the spellings of a boolean. Bounds and values have no default: they are blanks.
+    """
+
+    name: str
+    type: str
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    bins: int | None = None
+    edges: tuple[int | float, ...] | None = None
+    values: tuple[str, ...] | None = None
+    missing: bool = False
+    source: str = "declared"
+    unknown: str | None = None
+    role: str = "other"
+    true: tuple[str, ...] | None = None
+    false: tuple[str, ...] | None = None
+    format: str | None = None
+    decimals: int | None = None
+    basis: str | None = None
+
+    def __post_init__(self) -> None:
+        _name(self.name, "[[column]]", "name")
+        where = self._where
+        if self.type in ("date", "datetime"):
+            _refuse(where, f'{self.type} columns are not supported yet: declare type = "text" to drop the column')
+        _choice(self.type, where, "type", TYPES)
+        allowed = _OF_EVERY_COLUMN | _OF_TYPE[self.type]
+        for key in (f.name for f in fields(self)):
+            if key not in allowed and getattr(self, key) is not None:
+                _refuse(where, f"{key} does not apply to a column of type {self.type}")
+        domain: tuple[object, ...] = (self.source, self.values, self.bins, self.edges, self.minimum, self.maximum)
+        if "discover" in domain:
+            _refuse(where, "discovery is not supported yet: declare the bounds or values")
+        _choice(self.source, where, "source", ("declared", "data"))
+        _choice(self.role, where, "role", ROLES)
+        if not isinstance(self.missing, bool):
+            _refuse(where, "missing must be true or false")
+        self._set("basis", _sentence(self.basis, where, "basis"))
+        if self.format is not None:
+            self._set("format", _name(self.format, where, "format"))
+        if self.type in NUMERIC:
+            self._check_numbers()
+        elif self.type in CATEGORICAL and self.values is not None:
+            self._set("values", _names(self.values, where, "values"))
+        elif self.type == "boolean":
+            self._check_spellings()
+        if self.is_modelled:
+            self._check_unknown()
+            if not self.blanks() and self.size > MAX_COLUMN_CELLS:
+                _refuse(where, f"it has {self.size} cells, more than {MAX_COLUMN_CELLS}: declare fewer, wider bins")
+
+    def _check_numbers(self) -> None:
+        where = self._where
+        for key in ("minimum", "maximum"):
+            if getattr(self, key) is not None:
+                self._set(key, _number(getattr(self, key), where, key))
+        if self.bins is not None:
+            _count(self.bins, where, "bins")
+            if self.bins > MAX_COLUMN_CELLS:
+                _refuse(where, f"bins must be at most {MAX_COLUMN_CELLS}")
+        if self.edges is not None:
+            if self.bins is not None:
+                _refuse(where, "bins and edges exclude each other: declare one of them")
+            if not isinstance(self.edges, list | tuple) or len(self.edges) < 2:
+                _refuse(where, "edges must be a list of at least two numbers")
+            if len(self.edges) > MAX_COLUMN_CELLS:
+                _refuse(where, f"edges must be at most {MAX_COLUMN_CELLS}")
+            edges = tuple(_number(edge, where, "edges") for edge in self.edges)
+            if any(a >= b for a, b in pairwise(edges)):
+                _refuse(where, "edges must increase from each to the next")
+            for key, which, edge in (("minimum", "first", edges[0]), ("maximum", "last", edges[-1])):
+                if getattr(self, key) not in (None, edge):
+                    _refuse(where, f"{key} must be left out or equal the {which} edge")
+                self._set(key, edge)
+            self._set("edges", edges)
+        if self.decimals is not None and (type(self.decimals) is not int or not 0 <= self.decimals <= MAX_DECIMALS):
+            _refuse(where, f"decimals must be a whole number from 0 to {MAX_DECIMALS}")
+        if self.type == "integer":
+            for key in ("minimum", "maximum"):
+                if isinstance(getattr(self, key), float):
+                    _refuse(where, f"{key} of an integer column must be a whole number up to 2^53")
+        if self.minimum is not None and self.maximum is not None:
+            if self.minimum > self.maximum or (self.type == "number" and self.minimum == self.maximum):
+                _refuse(where, "minimum must lie below maximum")
+            try:
+                self.binning  # noqa: B018 - computed once, and refused here if it cannot be
+            except ValueError as error:
+                _refuse(where, str(error))
+
+    def _check_spellings(self) -> None:
+        where = self._where
+        if (self.true is None) != (self.false is None):
+            _refuse(where, "true and false must be declared together")
+        self._set("true", _texts(self.true or TRUE_TEXTS, where, "true"))
+        self._set("false", _texts(self.false or FALSE_TEXTS, where, "false"))
+        if set(self.true or ()) & set(self.false or ()):
+            _refuse(where, "true and false must not share a spelling")
+
+    def _check_unknown(self) -> None:
+        where = self._where
+        if self.unknown is None:
+            self._set("unknown", "missing" if self.missing else "drop_row")
+        _choice(self.unknown, where, "unknown", ("missing", "other", "drop_row"))
+        if self.unknown == "missing" and not self.missing:
+            _refuse(where, 'unknown = "missing" needs missing = true')
+        if self.unknown == "other":
+            if self.type not in CATEGORICAL:
+                _refuse(where, f'unknown = "other" does not apply to a column of type {self.type}')
+            if OTHER in (self.values or ()):
+                _refuse(where, 'unknown = "other" adds a category of that name: take "other" out of values')
+
+    def _set(self, key: str, value: object) -> None:
+        object.__setattr__(self, key, value)
+
+    @property
+    def _where(self) -> str:
+        return f"column {quoted(self.name)}"
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the type is one that synthetic rows have; identifiers and texts are dropped."""
+        return self.type not in DROPPED
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.type in NUMERIC
+
+    @cached_property
+    def binning(self) -> Bins:
+        """The bins of a numeric column.
+
+        Raises:
+            IncompleteSchema: its bounds are blank.
+        """
+        if not self.is_numeric:
+            raise TypeError(f"{self._where} is not numeric")
+        if self.minimum is None or self.maximum is None:
+            raise IncompleteSchema(f"{self.blanks()[0]}: declare it")
+        decimals = 0 if self.type == "integer" else self.decimals
+        return Bins.of(minimum=self.minimum, maximum=self.maximum, bins=self.bins, edges=self.edges, decimals=decimals)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What the cells of a category, ordinal or boolean column are called; the missing cell has no name."""
+        if self.type == "boolean":
+            return ("false", "true")
+        if self.values is None:
+            raise IncompleteSchema(f"{self.blanks()[0]}: declare them")
+        return (*self.values, OTHER) if self.unknown == "other" else self.values
+
+    @cached_property
+    def size(self) -> int:
+        """The number of cells, "other" and missing included."""
+        return (self.binning.size if self.is_numeric else len(self.labels)) + self.missing
+
+    @property
+    def missing_code(self) -> int | None:
+        """The code of a missing value, always the last; None where missing is not allowed."""
+        return self.size - 1 if self.missing else None
+
+    @property
+    def other_code(self) -> int | None:
+        """The code of an undeclared value where those are a category of their own."""
+        return len(self.labels) - 1 if self.unknown == "other" else None
+
+    def blanks(self) -> list[str]:
+        """Facts that nobody has declared yet, a sentence each."""
+        if self.is_numeric:
+            return [f"{self._where} has no {key}" for key in ("minimum", "maximum") if getattr(self, key) is None]
+        if self.type in CATEGORICAL and self.values is None:
+            return [f"{self._where} has no values"]
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """A table as its owner declares it: its columns, whom it protects, and where those facts come from.
+
+    Args:
+        table: What the table is called.
+        columns: All declared columns, in order.
+        neighbours: "add_remove" or "replace".
+        entity: What one unit is: "row", or what the unit column identifies.
+        unit_column: The column whose value says to which unit a row belongs; None when the unit is a row.
+        max_rows: At most this many rows of a unit are used; None while nobody has declared it.
+        basis: Where the declared domains come from, for columns that do not say it themselves.
+        rows_at_most: A public upper bound on the number of rows.
+        status: "draft" until somebody has gone through it.
+        read: How a CSV file is to be read.
+    """
+
+    table: str
+    columns: tuple[Column, ...]
+    neighbours: Neighbours = "add_remove"
+    entity: str = "row"
+    unit_column: str | None = None
+    max_rows: int | None = 1
+    basis: str | None = None
+    rows_at_most: int | None = None
+    status: str | None = None
+    read: Read = field(default_factory=Read)
+
+    def __post_init__(self) -> None:
+        where = "the schema"
+        _name(self.table, where, "table")
+        _choice(self.neighbours, where, "neighbours", ("add_remove", "replace"))
+        object.__setattr__(self, "basis", _sentence(self.basis, where, "basis"))
+        if self.rows_at_most is not None:
+            _count(self.rows_at_most, where, "rows_at_most")
+        if self.status not in (None, "draft"):
+            _refuse(where, 'status must be "draft" or left out')
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if not self.columns:
+            _refuse(where, "at least one [[column]] must be declared")
+        seen: set[str] = set()
+        for column in self.columns:
+            if column.name in seen:
+                _refuse(where, f"column {quoted(column.name)} must be declared once only")
+            seen.add(column.name)
+        self._check_unit()
+        self._check_file_texts()
+        cells = sum(column.size for column in self.modelled if not column.blanks())
+        if cells > MAX_CELLS:
+            _refuse(where, f"its columns have {cells} cells together, and {MAX_CELLS} are the limit")
+
+    def _check_unit(self) -> None:
+        _name(self.entity, "unit", "entity")
+        if self.max_rows is not None:
+            _count(self.max_rows, "unit", "max_rows")
+        if self.unit_column is None:
+            if self.entity != "row" or self.max_rows != 1:
+                _refuse("unit", "column must name the column that says to whom a row belongs")
+            return
+        _name(self.unit_column, "unit", "column")
+        if self.entity == "row":
+            _refuse("unit", 'entity must say what a unit is, such as "person"; rows need no unit column')
+        for column in self.columns:
+            if column.name == self.unit_column and column.type != "identifier":
+                _refuse(f"column {quoted(column.name)}", 'type must be "identifier", because it is the unit column')
+
+    def _check_file_texts(self) -> None:
+        """A declared text that the reader would take for something else, or that the file cannot hold, is a mistake."""
+        for column in self.columns:
+            where = f"column {quoted(column.name)}"
+            texts = {"values": column.values or (), "true": column.true or (), "false": column.false or ()}
+            for key, declared in texts.items():
+                if not set(declared).isdisjoint(self.read.missing):
+                    _refuse(where, f"{key} and the missing marks of [read] must not share a text")
+            for key, declared in {"name": (column.name,), **texts}.items():
+                try:
+                    "".join(declared).encode(self.read.encoding)
+                except UnicodeEncodeError:
+                    _refuse(where, f"{key} must be text that the encoding of [read] can hold")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Schema:
+        """Reads a schema file.
+
+        Raises:
+            SchemaError: it does not exist, is no UTF-8 text, no TOML, or breaks a rule.
+        """
+        shown = quoted(str(path), 200)
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise SchemaError(f"the schema file {shown} does not exist") from None
+        except (OSError, ValueError):
+            raise SchemaError(f"the schema file {shown} cannot be read as UTF-8 text") from None
+        return cls.parse(text)
+
+    @classmethod
+    def parse(cls, text: str) -> Schema:
+        """Reads the text of a schema.
+
+        Raises:
+            SchemaError: it is no TOML or breaks a rule.
+        """
+        try:
+            data = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number or a nesting is too large"
+            raise SchemaError(f"the schema is not valid TOML: {quoted(reason, 200)[1:-1]}") from None
+        _known(data, _TOP, "the schema")
+        if data.pop("schema", None) != FORMAT:
+            raise SchemaError(f'the schema must say schema = "{FORMAT}"')
+        if "constraint" in data:
+            raise SchemaError("[[constraint]] is not supported yet: remove it from the schema")
+        if "table" not in data:
+            raise SchemaError("the schema must have a table: declare what the table is called")
+        unit = _mapping(data.pop("unit", {}), "unit")
+        _known(unit, ("entity", "column", "max_rows"), "unit")
+        if unit:
+            missing = [key for key in ("entity", "column") if key not in unit]
+            if missing:
+                _refuse("unit", f"{missing[0]} must be declared, or the whole unit left out")
+            data |= {"entity": unit["entity"], "unit_column": unit["column"], "max_rows": unit.get("max_rows")}
+        read = _mapping(data.pop("read", {}), "[read]")
+        _known(read, ("delimiter", "encoding", "missing"), "[read]")
+        declared = data.pop("column", [])
+        if not isinstance(declared, list):
+            raise SchemaError("each column must be declared as [[column]], in double brackets")
+        return cls(**data, read=Read(**read), columns=tuple(_column(entry) for entry in declared))
+
+    def to_toml(self) -> str:
+        """The schema as TOML; `parse` gives back an equal schema."""
+        plain = self._plain()
+        columns = plain.pop("column")
+        read = plain.pop("read")
+        lines = [f"{key} = {toml_value(value)}" for key, value in plain.items()]
+        lines += ["", "[read]", *(f"{key} = {toml_value(value)}" for key, value in read.items())]
+        for column in columns:
+            lines += ["", "[[column]]", *(f"{key} = {toml_value(value)}" for key, value in column.items())]
+        return "\n".join(lines) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        """The canonical form: what the TOML says, every default written out."""
+        unit = {"entity": self.entity, "column": self.unit_column, "max_rows": self.max_rows}
+        columns = [_stated({f.name: getattr(column, f.name) for f in fields(Column)}) for column in self.columns]
+        for column in columns:
+            if "edges" in column:
+                del column["minimum"], column["maximum"]
+        plain = {
+            "schema": FORMAT,
+            "status": self.status,
+            "table": self.table,
+            "neighbours": self.neighbours,
+            "unit": _stated(unit) if self.unit_column is not None else None,
+            "basis": self.basis,
+            "rows_at_most": self.rows_at_most,
+            "read": {f.name: getattr(self.read, f.name) for f in fields(Read)},
+            "column": columns,
+        }
+        return _stated(plain)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hexadecimal: equal for schemas that mean the same."""
+        canonical = json.dumps(self._plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def released(self) -> Schema:
+        """The schema of a file of synthetic rows: the modelled columns, and no unit column, because nobody is in it."""
+        return replace(self, columns=self.modelled, entity="row", unit_column=None, max_rows=1)
+
+    @property
+    def unit(self) -> PrivacyUnit:
+        """Whom the guarantee protects.
+
+        Raises:
+            IncompleteSchema: nobody has declared how many rows a unit may have.
+        """
+        if self.max_rows is None:
+            raise IncompleteSchema("the unit has no max_rows: declare it")
+        return PrivacyUnit(entity=self.entity, max_rows=self.max_rows, neighbours=self.neighbours)
+
+    @cached_property
+    def modelled(self) -> tuple[Column, ...]:
+        """The columns that synthetic rows have."""
+        return tuple(column for column in self.columns if column.is_modelled)
+
+    @cached_property
+    def dropped(self) -> tuple[Column, ...]:
+        """The declared columns that synthetic rows do not have."""
+        return tuple(column for column in self.columns if not column.is_modelled)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the modelled columns."""
+        return tuple(column.name for column in self.modelled)
+
+    @cached_property
+    def file_names(self) -> tuple[str, ...]:
+        """The names that a data file must have, in any order: all declared columns, and the unit column."""
+        declared = tuple(column.name for column in self.columns)
+        return declared if self.unit_column in (None, *declared) else (*declared, str(self.unit_column))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of cells of each modelled column."""
+        return tuple(column.size for column in self.modelled)
+
+    def column(self, name: str) -> Column:
+        """The declared column of that name; KeyError if there is none."""
+        return {column.name: column for column in self.columns}[name]
+
+    def index(self, name: str) -> int:
+        """Where a modelled column stands among the modelled columns; ValueError if it does not."""
+        return self.names.index(name)
+
+    def blanks(self) -> list[str]:
+        """What must be declared before rows may be read, a sentence each."""
+        blanks = [] if self.max_rows is not None else ["the unit has no max_rows"]
+        blanks += [blank for column in self.columns for blank in column.blanks()]
+        return blanks if self.modelled else [*blanks, "no column is of a type that is modelled"]
+
+    def require_complete(self, *, may_be_draft: bool = False) -> None:
+        """Refuses a draft, then a schema with blanks.
+
+        Raises:
+            IncompleteSchema: the schema is either.
+        """
+        if self.status == "draft" and not may_be_draft:
+            raise IncompleteSchema('the schema is a draft: go through it, then remove the line status = "draft"')
+        blanks = self.blanks()
+        if blanks:
+            rest = f", and {len(blanks) - 3} more" if len(blanks) > 3 else ""
+            raise IncompleteSchema(f"the schema has blanks to fill in: {'; '.join(blanks[:3])}{rest}")
+
+    def basis_gaps(self) -> list[str]:
+        """Modelled columns of whose domain nobody has said where it comes from."""
+        return [column.name for column in self.modelled if not (column.basis or self.basis)]
+
+    def from_data(self) -> list[str]:
+        """Modelled columns whose domain somebody read off the data."""
+        return [column.name for column in self.modelled if column.source == "data"]
+
+
+# ---- checks: each refuses in one sentence that names where and which key -----------------------------------------
+
+
+def _refuse(where: str, rule: str) -> NoReturn:
+    raise SchemaError(f"{where}: {rule}")
+
+
+def _known(data: Mapping[str, object], keys: Iterable[str], where: str) -> None:
+    for key in data:
+        if key not in keys:
+            _refuse(where, f"unknown key {quoted(key)}")
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _refuse(where, "it must be a table of keys and values")
+    return value
+
+
+def _column(entry: object) -> Column:
+    data = _mapping(entry, "[[column]]")
+    name = data.get("name")
+    where = f"column {quoted(name)}" if isinstance(name, str) else "[[column]]"
+    _known(data, [f.name for f in fields(Column)], where)
+    for key in ("name", "type"):
+        if key not in data:
+            _refuse(where, f"{key} must be declared")
+    return Column(**data)
+
+
+def _text(value: object, where: str, key: str) -> str:
+    if not isinstance(value, str):
+        _refuse(where, f"{key} must be text in quotes")
+    if not is_plain(value) and value != "\t":
+        _refuse(where, f"{key} must not contain control characters or marks that change the direction of text")
+    return value
+
+
+def _name(value: object, where: str, key: str) -> str:
+    text = _text(value, where, key)
+    if not text.strip():
+        _refuse(where, f"{key} must not be empty")
+    return text
+
+
+def _sentence(value: object, where: str, key: str) -> str | None:
+    """Free text for the report, with every run of blanks and line ends made one blank."""
+    return None if value is None else _name(" ".join(value.split()) if isinstance(value, str) else value, where, key)
+
+
+def _texts(value: object, where: str, key: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    """A list of texts that differ."""
+    if not isinstance(value, list | tuple):
+        _refuse(where, f"{key} must be a list of texts in quotes")
+    texts = tuple(_text(item, where, key) for item in value)
+    if not texts and not may_be_empty:
+        _refuse(where, f"{key} must not be an empty list")
+    if len(set(texts)) < len(texts):
+        _refuse(where, f"{key} must not list a text twice")
+    return texts
+
+
+def _names(value: object, where: str, key: str) -> tuple[str, ...]:
+    """A list of texts that differ and are not empty."""
+    return tuple(_name(text, where, key) for text in _texts(value, where, key))
+
+
+def _number(value: object, where: str, key: str) -> int | float:
+    """A finite number; a whole one that float64 keeps exactly becomes an int."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _refuse(where, f"{key} must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        _refuse(where, f"{key} must be a finite number")
+    return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+
+
+def _count(value: object, where: str, key: str) -> int:
+    if type(value) is not int or value < 1:
+        _refuse(where, f"{key} must be a whole number of at least 1")
+    return value
+
+
+def _choice(value: object, where: str, key: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        _refuse(where, f"{key} must be {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+# ---- TOML out ----------------------------------------------------------------------------------------------------
+
+
+def _stated(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def toml_value(value: object) -> str:
+    """One value of TOML; JSON's texts, numbers and booleans are TOML's."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,68 @@
+"""Which rows of a person are kept, and whether a person goes to the fit or to the control side.
+
+Both are decided by a keyed hash of the person (and of the row's own content), never by position: removing one person
+leaves everyone else's rows and side as they were. The key is fresh for every release, secret, and forgotten with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+BoolVector = npt.NDArray[np.bool_]
+IntVector = npt.NDArray[np.int64]
+
+
+def bounded(ids: Sequence[bytes], content: Sequence[bytes], *, max_rows: int, key: bytes) -> BoolVector:
+    """Which rows stay when no unit may have more than `max_rows`; shape (rows,).
+
+    A unit keeps the rows with the smallest keyed hashes. Rows of one unit with the same content are told apart by
+    their occurrence number, which says nothing about position because they are interchangeable.
+    """
+    rows_of: dict[bytes, list[int]] = {}
+    for row, unit in enumerate(ids):
+        rows_of.setdefault(unit, []).append(row)
+    keep = np.ones(len(ids), dtype=bool)
+    for unit, rows in rows_of.items():
+        if len(rows) > max_rows:
+            numbered = occurrences([content[row] for row in rows])
+            order = sorted(
+                range(len(rows)),
+                key=lambda i: _hash(key, b"row", unit, content[rows[i]], numbered[i].to_bytes(8, "big")),
+            )
+            keep[[rows[i] for i in order[max_rows:]]] = False
+    return keep
+
+
+def to_control(ids: Sequence[bytes], *, fraction: Fraction, key: bytes) -> BoolVector:
+    """An independent coin for each unit, true with probability `fraction`; shape (units,)."""
+    threshold = int(fraction * 2**64)
+    return np.array([int.from_bytes(_hash(key, b"side", unit)[:8], "big") < threshold for unit in ids], dtype=bool)
+
+
+def row_ids(content: Sequence[bytes]) -> list[bytes]:
+    """Ids for rows that are units of their own: content and occurrence number."""
+    return [c + n.to_bytes(8, "big") for c, n in zip(content, occurrences(content), strict=True)]
+
+
+def occurrences(content: Sequence[bytes]) -> list[int]:
+    """For each item, how many equal ones stand before it."""
+
+    def count() -> Iterator[int]:
+        seen: dict[bytes, int] = {}
+        for item in content:
+            seen[item] = seen.get(item, -1) + 1
+            yield seen[item]
+
+    return list(count())
+
+
+def _hash(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
+    digest = hashlib.blake2b(key=key, person=purpose, digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()

@@ -1,0 +1,1 @@
+"""One file a recipe: what to measure, how to share the budget."""

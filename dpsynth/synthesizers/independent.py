@@ -1,0 +1,29 @@
+"""Each column by itself: the baseline that every other recipe has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dpsynth.curator import Curator
+from dpsynth.mechanisms.base import Measurement
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.models.graphical import GraphicalModel
+from dpsynth.privacy import Cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Independent:
+    """Measures every one-way marginal with the same noise."""
+
+    name: str = "independent"
+
+    def fit(self, curator: Curator, *, budget: Cost) -> GraphicalModel:
+        return GraphicalModel.fitted(curator.schema, one_way(curator, rho=budget.rho), groups=[])
+
+
+def one_way(curator: Curator, *, rho: Fraction) -> list[Measurement]:
+    """Every one-way marginal, with the same noise, for `rho` in all."""
+    columns = range(len(curator.schema.sizes))
+    mechanism = DiscreteGaussian.calibrated(rho=rho / len(columns), l2_squared=curator.unit.l2_squared)
+    return [curator.measure((column,), mechanism) for column in columns]

@@ -1,0 +1,239 @@
+"""Records and Table: rows as values, and the same rows as cell codes.
+
+`Records` holds what a cell means (a number inside its bounds, the code of a category), `Table` which cell it falls in.
+`Table.encode` forgets where inside its bin a number lay; `Table.decode` draws a place again. Both are total: a value
+outside its column's domain is refused when `Records` are made, and reading makes none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.errors import OperationError, UsageError
+from dpsynth.schema import Column, Read, Schema, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Values: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.int32]
+RowChoice: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
+_FORMULA = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Records:
+    """Rows as values, column by column.
+
+    Args:
+        schema: What the columns mean.
+        columns: For every modelled column, in order, an array of shape (rows,). integer, number: float64 inside the
+            column's bounds, NaN where missing. category, ordinal, boolean: int32 cell codes, in the order of
+            `Column.labels`, then the missing cell.
+    """
+
+    schema: Schema
+    columns: Mapping[str, Values]
+
+    def __post_init__(self) -> None:
+        if tuple(self.columns) != self.schema.names:
+            raise ValueError("records must have the modelled columns of their schema, in order")
+        views = {}
+        for column in self.schema.modelled:
+            array = self.columns[column.name]
+            if array.shape != (len(self),) or array.dtype != storage(column):
+                raise ValueError(f"column {quoted(column.name)} of records must be {storage(column)} of shape (rows,)")
+            views[column.name] = array.view()
+            views[column.name].flags.writeable = False
+            if not _is_in_domain(column, array):
+                raise ValueError(f"column {quoted(column.name)} of records must stay inside its domain")
+        object.__setattr__(self, "columns", views)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __repr__(self) -> str:
+        """Says nothing about the rows, not even how many there are: rows are private until a model wrote them."""
+        return f"Records(table={self.schema.table!r})"
+
+    @classmethod
+    def empty(cls, schema: Schema) -> Records:
+        """No rows."""
+        return cls(schema, {column.name: np.zeros(0, dtype=storage(column)) for column in schema.modelled})
+
+    def take(self, rows: RowChoice) -> Records:
+        """The chosen rows: a mask of shape (rows,), or positions in any order, repeated if repeated."""
+        return Records(self.schema, {name: array[rows] for name, array in self.columns.items()})
+
+    def to_frame(self) -> pd.DataFrame:
+        """A data frame: Int64, float64, boolean and string columns; categories by label; pandas' NA where missing.
+
+        A number is missing as NaN, which is how float64 says so.
+        """
+        import pandas as pd
+
+        def series(column: Column, values: Values) -> object:
+            if column.type == "number":
+                return np.array(values)
+            if column.type == "integer":
+                gaps = np.isnan(values)
+                return pd.arrays.IntegerArray(np.where(gaps, 0, values).astype(np.int64), gaps)
+            gaps = values == (-1 if column.missing_code is None else column.missing_code)
+            if column.type == "boolean":
+                return pd.arrays.BooleanArray(values == 1, gaps)
+            labels = np.array([*column.labels, pd.NA], dtype=object)
+            return pd.array(labels[np.where(gaps, len(labels) - 1, values)], dtype="string")
+
+        return pd.DataFrame(
+            {name: series(self.schema.column(name), values) for name, values in self.columns.items()}, copy=False
+        )
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table: int64, float64, bool and string columns; categories by label; null where missing."""
+        import pyarrow as pa
+
+        def array(column: Column, values: Values) -> pa.Array:
+            if column.is_numeric:
+                target = pa.int64() if column.type == "integer" else pa.float64()
+                return pa.array(values, mask=np.isnan(values)).cast(target)
+            gaps = values == (-1 if column.missing_code is None else column.missing_code)
+            if column.type == "boolean":
+                return pa.array(values == 1, mask=gaps)
+            codes = pa.array(np.where(gaps, 0, values), mask=gaps)
+            return pa.DictionaryArray.from_arrays(codes, pa.array(column.labels, pa.string())).cast(pa.string())
+
+        return pa.table({name: array(self.schema.column(name), values) for name, values in self.columns.items()})
+
+    def write(self, path: str | Path) -> None:
+        """Writes a `.csv` or `.parquet` file, whole or not at all; `reading.read` gives back the same records.
+
+        CSV follows the schema's `[read]`. Values are never altered: a label that a spreadsheet would take for a
+        formula is put in quotes, and stays the label it is.
+
+        Raises:
+            UsageError: the name ends in neither.
+            OperationError: the file cannot be written.
+        """
+        path = Path(path)
+        writers: dict[str, Callable[[Records, Path], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
+        if path.suffix.lower() not in writers:
+            raise UsageError(f"{quoted(str(path))} must end in .csv or .parquet")
+        part = path.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            try:
+                writers[path.suffix.lower()](self, part)
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError:
+            raise OperationError(f"{quoted(str(path))} could not be written") from None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Rows as cell codes.
+
+    Args:
+        schema: What the columns and cells are.
+        codes: Shape (rows, columns), int32, each in 0 .. size of its column - 1. Kept column by column in memory.
+    """
+
+    schema: Schema
+    codes: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if codes.ndim != 2 or codes.shape[1] != len(self.schema.modelled) or codes.dtype != np.int32:
+            raise ValueError("codes must be int32 of shape (rows, modelled columns)")
+        if len(codes) and not (codes.min(axis=0).min() >= 0 and np.all(codes.max(axis=0) < self.schema.sizes)):
+            raise ValueError("codes must lie in 0 .. size - 1 of their columns")
+        codes = np.asfortranarray(codes).view()
+        codes.flags.writeable = False
+        object.__setattr__(self, "codes", codes)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __repr__(self) -> str:
+        """Says nothing about the rows, not even how many there are."""
+        return f"Table(table={self.schema.table!r})"
+
+    @classmethod
+    def encode(cls, records: Records) -> Table:
+        """The cell of every value."""
+        schema = records.schema
+        codes = np.empty((len(records), len(schema.modelled)), dtype=np.int32, order="F")
+        for place, column in enumerate(schema.modelled):
+            values = records.columns[column.name]
+            codes[:, place] = column.binning.encode(np.asarray(values, np.float64)) if column.is_numeric else values
+        return cls(schema, codes)
+
+    def decode(self, *, rng: np.random.Generator) -> Records:
+        """A value for every cell: numbers uniform over what the bin can hold. Encoding them gives the same table."""
+        columns: dict[str, Values] = {}
+        for place, column in enumerate(self.schema.modelled):
+            codes = self.codes[:, place]
+            columns[column.name] = column.binning.decode(codes, rng=rng) if column.is_numeric else codes.copy()
+        return Records(self.schema, columns)
+
+
+def storage(column: Column) -> np.dtype[Any]:
+    """The array type in which `Records` holds a column."""
+    return np.dtype(np.float64 if column.is_numeric else np.int32)
+
+
+def _is_in_domain(column: Column, values: Values) -> bool:
+    if column.is_numeric:
+        low, high = column.binning.edges[0], column.binning.edges[-1]
+        return bool(np.all((values >= low) & (values <= high) | (np.isnan(values) if column.missing else False)))
+    return bool(np.all((values >= 0) & (values < column.size)))
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+def _write_parquet(records: Records, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(records.to_arrow(), path)
+
+
+def _write_csv(records: Records, path: Path) -> None:
+    read = records.schema.read
+    names = [_csv_cell(name, read) for name in records.schema.names]
+    cells = [_csv_cells(records.schema.column(name), values, read) for name, values in records.columns.items()]
+    lines = map(read.delimiter.join, zip(*cells, strict=True))
+    with open(path, "w", encoding=read.encoding, newline="") as file:
+        file.write(read.delimiter.join(names) + "\n")
+        file.writelines(f"{line}\n" if line else '""\n' for line in lines)  # a blank line would not be a row
+
+
+def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
+    gap = _csv_cell(read.missing[0], read) if read.missing else ""
+    if column.is_numeric:
+        if column.type == "number":
+            places = column.decimals
+            show: Callable[[float], str] = repr if places is None else f"{{:.{places}f}}".format
+        else:
+            show = "{:.0f}".format
+        return [gap if value != value else show(value) for value in values.tolist()]
+    if column.type == "boolean":
+        labels = [texts[0] for texts in (column.false, column.true) if texts]
+    else:
+        labels = list(column.labels)
+    texts = [*(_csv_cell(label, read) for label in labels), gap]
+    return [texts[code] for code in values.tolist()]
+
+
+def _csv_cell(text: str, read: Read) -> str:
+    """One cell of a CSV file, in quotes where a reader or a spreadsheet would otherwise take it for something else."""
+    risky = {read.delimiter, '"', "\n", "\r"} & set(text) or text.startswith(_FORMULA) or text != text.strip()
+    return '"' + text.replace('"', '""') + '"' if risky else text

@@ -1,0 +1,449 @@
+"""Turns what a run left behind into evidence; no other file here sees ledgers, models or attack results.
+
+`Run` holds facts that are public or already private (P0 to P2); `collect` makes the tree that may be shared. Results on
+real rows come in by `with_review` alone and end up under `review`, which the shareable edition leaves out.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import dpsynth
+from attacks import AttackResult, ChargedResult, Interval
+from dpsynth import Cap, Cost, LedgerExtract, Schema, advantage_bound, tpr_bound
+from reports.evidence import Evidence, Leaf
+from reports.utility import Distance
+
+_FPRS = (0.001, 0.01, 0.05, 0.1)
+_BASELINES = (0.01, 0.05, 0.1, 0.25, 0.5)
+_REVIEW_AFTER = timedelta(days=365)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargedAttack:
+    """One attack whose counts were charged.
+
+    Args:
+        id: Name of the attack.
+        success: What counts as a success on one person, in words.
+        found: What the noisy counts say; None where they allow no estimate.
+        control: What the same attack, with the same noise, finds when model rows were copied on purpose.
+    """
+
+    id: str
+    success: str
+    found: ChargedResult | None
+    control: ChargedResult | None
+
+    @property
+    def powered(self) -> bool:
+        """Whether the deliberately leaky copy was caught: without that, finding nothing says nothing."""
+        return self.control is not None and self.control.interval.low > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything about one release that is public, or private already.
+
+    Args:
+        release_id: Random, says nothing.
+        created_at: When the reservation was made, UTC.
+        schema: The schema of the table.
+        synthesizer, rows, purpose, published: As in the manifest.
+        holdout: Chance of each unit to be held back for attacks.
+        promise: The (epsilon, delta) that the release was asked for, and how it was turned into a cost.
+        spending: What was spent on what, summed by purpose.
+        seq: The ledger entry that paid for everything.
+        ledger: The ledger after the reservation.
+        ledger_verified: Whether its chain was verified in full.
+        distances: Synthetic marginals against the noisy measurements.
+        attacks: DP-noised results, empty without a holdout.
+    """
+
+    release_id: str
+    created_at: datetime
+    schema: Schema
+    synthesizer: str
+    rows: int
+    purpose: str
+    published: str
+    holdout: Fraction
+    promise: Cap
+    spending: Mapping[str, Cost]
+    seq: int
+    ledger: LedgerExtract
+    ledger_verified: bool
+    distances: Sequence[Distance]
+    attacks: Sequence[ChargedAttack]
+
+
+def collect(run: Run) -> Evidence:
+    """The evidence of a run, without anything from real rows."""
+    lifetime = run.ledger.cap.lifetime(run.ledger.charged)
+    tree: dict[str, Any] = {
+        "created_at": _p0(run.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "clock, when the budget was reserved"),
+        "review_on": _p0((run.created_at + _REVIEW_AFTER).date().isoformat(), "a year after the release"),
+        "limits": _p0(_limits(run), "design"),
+        "tool": {
+            "name": _p0("dpsynth", "package"),
+            "version": _p0(dpsynth.__version__, "package"),
+            "python": _p0(platform.python_version(), "interpreter"),
+        },
+        "release": {
+            "release_id": _p0(run.release_id, "random"),
+            "kind": _p0("data and model", "setting"),
+            "synthesizer": _p0(run.synthesizer, "setting"),
+            "rows": Leaf(run.rows, "P1", "setting, or the noisy total of the fit side"),
+            "purpose": _p0(run.purpose, "setting"),
+            "published": _p0(run.published, "setting"),
+        },
+        "source": {"table": _p0(run.schema.table, "schema"), "population": _p0(run.ledger.population, "ledger")},
+        "unit": {
+            "entity": _p0(run.schema.unit.entity, "schema"),
+            "max_rows": _p0(run.schema.unit.max_rows, "schema"),
+            "neighbours": _p0(run.schema.unit.neighbours, "schema"),
+            "bounding": _p0(
+                "enforced by the curator: of a unit with more rows, secret coins keep that many", "implementation"
+            ),
+        },
+        "columns": [_column(column) for column in run.schema.columns],
+        "domain": {
+            "basis": _p0(_named("missing for", run.schema.basis_gaps()) or "stated", "schema"),
+            "from_data": _p0(", ".join(run.schema.from_data()) or "none", "schema"),
+        },
+        "guarantee": _guarantee(run),
+        "implementation": {
+            "noise": _p0("exact discrete Gaussian, integer arithmetic (arXiv:2004.00010)", "implementation"),
+            "selection": _p0("exact noisy max of OpenDP (arXiv:2004.07223)", "implementation"),
+            "randomness": _p0(
+                "operating system's entropy for noise and split, OpenDP's own draw of it for selection; no seed exists",
+                "implementation",
+            ),
+            "floating_point": _p0(False, "implementation"),
+            "known_violations": _p0((), "implementation"),
+        },
+        "ledger": _ledger(run),
+        "risk": _risk(run, lifetime),
+        "utility": _utility(run),
+    }
+    if run.attacks:
+        release = _release_cost(run)
+        tree["attacks"] = {attack.id: _attack(attack, release, run.seq) for attack in run.attacks}
+    return Evidence(tree)
+
+
+def with_review(
+    evidence: Evidence, results: Sequence[AttackResult], utility: Mapping[int, float], failed: str | None
+) -> Evidence:
+    """The internal evidence: the same, with results on real rows (class P3) under `review`.
+
+    Args:
+        failed: Why the attacks have no result, if they have none.
+    """
+    for result in results:
+        for field, leaf in _review(result).items():
+            evidence = evidence.with_leaf(f"review.{result.id}.{field}", leaf)
+    for ways, distance in utility.items():
+        evidence = evidence.with_leaf(
+            f"review.utility.tv{ways}", Leaf(distance, "P3", "synthetic against true rows of the fit side")
+        )
+    if failed is not None:
+        evidence = evidence.with_leaf("review.failed", Leaf(failed, "P3", "attack suite"))
+    return evidence
+
+
+def review_evidence(results: Sequence[AttackResult], *, created_at: datetime) -> Evidence:
+    """Internal evidence about files that a person split, outside any release (`dpsynth attack`)."""
+    dates = {
+        "created_at": _p0(created_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "clock"),
+        "review_on": _p0((created_at + _REVIEW_AFTER).date().isoformat(), "a year later"),
+    }
+    return with_review(Evidence(dates), results, {}, None)
+
+
+# ---- sections ----------------------------------------------------------------------------------------------------
+
+
+def _p0(value: Any, src: str) -> Leaf:
+    return Leaf(value, "P0", src)
+
+
+def _named(intro: str, names: Sequence[str]) -> str:
+    return f"{intro} {', '.join(names)}" if names else ""
+
+
+def _column(column: dpsynth.Column) -> dict[str, Leaf]:
+    modelled = column.is_modelled
+    return {
+        "name": _p0(column.name, "schema"),
+        "type": _p0(column.type, "schema"),
+        "role": _p0(column.role, "schema"),
+        "size": _p0(column.size if modelled else 0, "schema"),
+        "source": _p0(column.source, "schema"),
+        "basis": _p0(column.basis or "as for the table", "schema"),
+        "treatment": _p0("modelled" if modelled else "dropped: not in the synthetic table", "schema"),
+    }
+
+
+def _guarantee(run: Run) -> dict[str, Any]:
+    cost, unit = _release_cost(run), run.schema.unit
+    deltas = sorted({run.promise.delta, run.promise.delta / 1000, Fraction(1, 10**5)}, reverse=True)
+    formula = "conversion of the charged zCDP (arXiv:2004.00010, Proposition 12), rounded up"
+    return {
+        "definition": _p0("zCDP", "accountant"),
+        "rho": Leaf(_up(cost.rho), "P0", "charged in the ledger"),
+        "epsilon": _p0(float(run.promise.epsilon), "the promise that was charged"),
+        "delta": _p0(float(run.promise.delta), "the promise that was charged"),
+        "unit": _p0(unit.entity, "schema"),
+        "profile": [
+            {"epsilon": _p0(_up(cost.epsilon(delta)), formula), "delta": _p0(float(delta), "fixed list")}
+            for delta in deltas
+        ],
+        "shares": [
+            {"purpose": _p0(purpose, "accountant"), "rho": _p0(_up(spent.rho), "accountant")}
+            for purpose, spent in run.spending.items()
+        ],
+        "covers": _p0(
+            (
+                "the synthetic rows and the model file",
+                "the default number of rows, which comes from noisy counts",
+                "every number in the shareable edition of this report",
+            ),
+            "design",
+        ),
+        "unprotected_quantities": _p0(_unprotected(run), "schema and design"),
+        "assumptions": _p0(
+            (
+                f"a {unit.entity} is what the schema's unit says, and two tables are neighbours under {unit.neighbours}",
+                "neighbouring tables are compared as read: one damaged line of a CSV file can swallow the lines after it",
+                "every declared fact in the schema is public",
+                "earlier releases about the same people are in the same ledger",
+                "the computer that ran dpsynth, and the people with access to it, may see the rows",
+                "nobody else can watch how long the run takes, or how much memory",
+            ),
+            "design",
+        ),
+    }
+
+
+def _unprotected(run: Run) -> tuple[str, ...]:
+    return tuple(f"the domain of {name}, which was read off the data" for name in run.schema.from_data())
+
+
+def _ledger(run: Run) -> dict[str, Any]:
+    extract, cap = run.ledger, run.ledger.cap
+    mine = _release_cost(run)
+    before = Cost(extract.charged.rho - mine.rho, extract.charged.extra, extract.charged.delta0 - mine.delta0)
+    src = "sum of the charged costs, as if their schedule had been fixed beforehand, rounded up"
+    known = extract.imports_not_dp == 0
+    missing = "an earlier release without differential privacy has no epsilon"
+
+    def loss(cost: Cost) -> Leaf:
+        return _p0(_up(cost.epsilon(cap.delta)), src) if known else Leaf(None, "P0", src, missing=missing)
+
+    return {
+        "ledger_id": _p0(extract.ledger_id, "ledger"),
+        "seq": _p0(extract.seq, "ledger"),
+        "head": _p0(extract.head, "ledger"),
+        "cap_epsilon": _p0(float(cap.epsilon), "ledger"),
+        "cap_delta": _p0(float(cap.delta), "ledger"),
+        "spent_before_epsilon": loss(before),
+        "spent_epsilon": loss(extract.charged),
+        "remaining": _p0(remaining_epsilon(extract), "largest release that still fits, rounded down"),
+        "attempts": _p0(extract.attempts, "ledger"),
+        "denied": _p0(extract.denied, "ledger"),
+        "orphans": _p0(extract.orphans, "ledger"),
+        "amendments": [{key: _p0(value, "ledger") for key, value in _plain(a).items()} for a in extract.amendments],
+        "imports": _p0(extract.imports, "ledger"),
+        "imports_not_dp": _p0(extract.imports_not_dp, "ledger"),
+        "verified": _p0(run.ledger_verified, "whole chain, read again"),
+    }
+
+
+def remaining_epsilon(extract: LedgerExtract) -> float:
+    """The largest epsilon, in steps of 0.001, of one more release at the cap's delta; negative when the cap is passed."""
+    cap, spare = extract.cap, extract.cap.nano - extract.charged_nano
+    if spare < 0:
+        return -float((extract.charged.epsilon(cap.delta) - cap.epsilon).limit_denominator(1000))
+    low, high = 0, int(cap.epsilon * 1000)
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            fits = cap.admits(
+                extract.charged_nano, extract.charged.delta0, Cap.of(Fraction(middle, 1000), cap.delta).cost
+            )
+        except dpsynth.UsageError:  # so small that no order can express it: it fits wherever anything does
+            fits = spare > 0
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low / 1000
+
+
+def _plain(amendment: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = ("from_epsilon", "to_epsilon")
+    return {key: float(Fraction(value)) if key in numbers else value for key, value in amendment.items()}
+
+
+def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:
+    release = _release_cost(run)
+    src = "Renyi data processing on the charged curve, rounded up"
+    out: dict[str, Any] = {
+        "success": [
+            {"baseline": _p0(kappa, "fixed list"), "bound": _p0(tpr_bound(release, kappa), src)} for kappa in _BASELINES
+        ],
+    }
+    if run.ledger.imports_not_dp:
+        missing = "an earlier release of the same population was not differentially private: no lifetime bound exists"
+        return out | {"tpr_at_fpr": Leaf(None, "P0", src, missing=missing)}
+    lifetime_src = "the same on the limit that the ledger enforces over the population's lifetime, rounded up"
+    return out | {
+        "tpr_at_fpr": _p0(tpr_bound(lifetime, 0.01), lifetime_src),
+        "advantage": _p0(advantage_bound(lifetime), lifetime_src),
+        "table": [
+            {
+                "fpr": _p0(fpr, "fixed list"),
+                "release": _p0(tpr_bound(release, fpr), src),
+                "cumulative": _p0(tpr_bound(lifetime, fpr), lifetime_src),
+            }
+            for fpr in _FPRS
+        ],
+    }
+
+
+def _utility(run: Run) -> dict[str, Any]:
+    src = "total variation distance of synthetic shares from noisy measured shares"
+    ones = [d for d in run.distances if len(d.columns) == 1]
+    pairs = [d for d in run.distances if len(d.columns) == 2]
+    out: dict[str, Any] = {
+        "columns": [
+            {
+                "name": _p0(run.schema.names[d.columns[0]], "schema"),
+                "tv": Leaf(d.tv, "P1", src),
+                "noise": Leaf(d.noise, "P1", "expected absolute noise, from sigma and the noisy total"),
+            }
+            for d in ones
+        ],
+        "tv1": Leaf(sum(d.tv for d in ones) / len(ones), "P1", f"mean {src}, single columns"),
+    }
+    if pairs:
+        out["tv2"] = Leaf(sum(d.tv for d in pairs) / len(pairs), "P1", f"mean {src}, measured pairs")
+    return out
+
+
+def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
+    src = "counts of persons with discrete Gaussian noise, charged"
+    noisy = "the noise left too few persons to judge: use a larger table, more epsilon or a larger attack share"
+    blind = "at this size and noise the attack does not even catch a deliberately leaky copy: use more epsilon"
+    found, control = attack.found, attack.control
+
+    def missing(why: str) -> Leaf:
+        return Leaf(None, "P2", src, ledger_seq=(seq,), missing=why)
+
+    def charged(value: float, src: str = src, **interval: float) -> Leaf:
+        return Leaf(value, "P2", src, ledger_seq=(seq,), **interval)
+
+    out = {
+        "success": _p0(attack.success, "definition"),
+        "powered": Leaf(attack.powered, "P1", "the same attack on a leaky copy of model rows"),
+    }
+    if control is not None:
+        out["positive_control"] = Leaf(
+            control.excess,
+            "P1",
+            "excess when model rows were copied, against fresh model rows",
+            **_ends(control.interval),
+        )
+    if found is None or not attack.powered:
+        return out | {
+            name: missing(noisy if found is None else blind) for name in ("excess", "fit_rate", "control_rate")
+        }
+    kappa = "ceiling for this release when success without the person's rows is the upper end of the control rate"
+    return out | {
+        "excess": charged(found.excess, **_ends(found.interval)),
+        "fit_rate": charged(found.fit),
+        "control_rate": charged(found.control),
+        "bound": charged(tpr_bound(release, found.control_at_most), kappa),
+    }
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    """An interval for a difference of rates, which lies between -1 and 1 whatever the noise says."""
+    low, high = (min(1.0, max(-1.0, end)) for end in (interval.low, interval.high))
+    return {"low": low, "high": high, "confidence": interval.confidence}
+
+
+def _review(result: AttackResult) -> dict[str, Leaf]:
+    """One attack on real rows: what a policy may judge, and what the internal page explains."""
+    src = "attack on real rows, without noise"
+    n = result.n or None
+    out = {
+        "measure": Leaf(result.measure, "P3", src),
+        "knows": Leaf(result.threat.knows, "P3", src),
+        "status": Leaf(result.status, "P3", src),
+        "n": Leaf(result.n, "P3", src),
+        "trials": Leaf(result.trials, "P3", src),
+    }
+    for name, text in (("note", result.note), ("needs", result.needs)):
+        if text:
+            out[name] = Leaf(text, "P3", src)
+    if result.status != "measured" or result.estimate is None or result.interval is None:
+        why = result.needs or result.note or "the attack could not be run"
+        return out | {"excess": Leaf(None, "P3", src, missing=why)}
+    out["excess"] = Leaf(
+        result.estimate - result.chance,
+        "P3",
+        f"{src}; {result.measure}",
+        low=result.interval.low - result.chance,
+        high=result.interval.high - result.chance,
+        confidence=result.interval.confidence,
+        n=n,
+    )
+    rates = {"attack": result.fit, "control": result.control}
+    out |= {name: Leaf(rate.value, "P3", src) for name, rate in rates.items() if rate is not None}
+    numbers = {"baseline": result.baseline, "p_value": result.p_adjusted}
+    out |= {name: Leaf(number, "P3", src) for name, number in numbers.items() if number is not None}
+    if (control := result.positive_control) is not None:
+        out["positive_control"] = Leaf(
+            control.estimate - result.chance,
+            "P3",
+            "the same attack on rows of the fit side, drawn with replacement",
+            low=control.interval.low - result.chance,
+            high=control.interval.high - result.chance,
+            confidence=control.interval.confidence,
+        )
+        out["detected"] = Leaf(control.detected, "P3", src)
+    return out
+
+
+def _limits(run: Run) -> tuple[str, ...]:
+    unit = run.schema.unit.entity
+    dropped = [column.name for column in run.schema.dropped]
+    out = [
+        "This does not promise that nothing can be learned about groups. What the data show about people like someone "
+        "may be concluded about that person even if their record was never used.",
+        f"The guarantee is for one {unit}. Facts shared by many are protected less than facts about one.",
+        "Small groups carry the most noise: do not use the synthetic table for decisions about rare categories.",
+        "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
+        "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
+        "Attacks can refute a claim of privacy; they cannot prove one.",
+    ]
+    if not run.attacks:
+        out.append("No attack was run: the release was made without a holdout.")
+    if dropped:
+        out.append(f"Not in the synthetic table: {', '.join(dropped)}.")
+    return tuple(out)
+
+
+def _release_cost(run: Run) -> Cost:
+    return run.promise.cost
+
+
+def _up(value: Fraction) -> float:
+    """A float that is not below an exact value."""
+    near = float(value)
+    return near if Fraction(near) >= value else math.nextafter(near, math.inf)

@@ -1,0 +1,603 @@
+"""The gate: a pure function from (policy, evidence, date) to a verdict. Only pass passes.
+
+States, worst first (compliance.md 5.3, design.md 7):
+
+    integrity     5   the evidence or the ledger is not what it says
+    fail          1   a rule is broken
+    incomplete    4   evidence is missing, empty, out of date, or too weak to tell
+    needs_human   3   nothing is broken, and something is left that only a person may accept
+    pass          0   every rule was checked against evidence, and holds
+
+The verdict is the worst state of all rules: of the policy, and of `CHECKS`, which are code so that no policy can remove
+them. What is not there is never taken for good: a rule without a leaf, a leaf without a value, a value of the wrong
+kind, an interval without width, and a policy without rules are all incomplete. A leaf of class P3 never feeds a rule of
+the release stage: the policy refuses such a path when it is read, and the class is looked at again here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias
+
+from dpsynth.errors import DpsynthError, IntegrityError, UsageError
+from dpsynth.privacy import Cost, tpr_bound
+from reports.evidence import Evidence, Leaf
+from reports.paths import CHARGED_ATTACKS, PATHS, REVIEW_ATTACKS, SHAREABLE, Value, declared, fits_kind, is_internal
+from reports.policy import Policy, Rule, Stage, Threshold
+
+State: TypeAlias = Literal["integrity", "fail", "incomplete", "needs_human", "pass"]
+RuleState: TypeAlias = State | Literal["not_applicable"]
+
+WORST_FIRST: Final[tuple[State, ...]] = ("integrity", "fail", "incomplete", "needs_human", "pass")
+EXIT_CODES: Final[dict[State, int]] = {"pass": 0, "fail": 1, "needs_human": 3, "incomplete": 4, "integrity": 5}
+SCHEMA: Final = "dpsynth.verdict/1"
+
+_ROUNDING = 1e-6  # evidence is printed with a few digits; consistency is judged with this relative slack
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleResult:
+    """What one rule found.
+
+    Args:
+        id: The rule's name.
+        state: pass, fail, incomplete, needs_human, integrity; not_applicable for a rule that can only fail and did not.
+        message: What was found, one sentence.
+        reason: Why the rule is there.
+        origin: "policy", or "code" for what no policy can remove.
+        path: Where in the evidence it looked; empty when at several places.
+        op, threshold, side: What was asked; side is the end of the interval that was judged.
+        cls, estimate, low, high, confidence, n: The leaf that was judged.
+    """
+
+    id: str
+    state: RuleState
+    message: str
+    reason: str
+    origin: Literal["policy", "code"]
+    path: str = ""
+    op: str = ""
+    threshold: Threshold | None = None
+    side: str = ""
+    cls: str = ""
+    estimate: Value = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    n: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON object, with the keys that scripts rely on (design.md 7)."""
+
+        def plain(value: object) -> object:
+            return list(value) if isinstance(value, tuple) else value
+
+        return {
+            "id": self.id,
+            "class": self.cls or None,
+            "status": self.state,
+            "estimate": plain(self.estimate),
+            "low": self.low,
+            "high": self.high,
+            "confidence": self.confidence,
+            "n": self.n,
+            "path": self.path or None,
+            "op": self.op or None,
+            "threshold": plain(self.threshold),
+            "side": self.side or None,
+            "origin": self.origin,
+            "message": self.message,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of one stage, with everything that it depends on.
+
+    Args:
+        stage: "release" (P0 to P2) or "review" (internal).
+        rules: The results: rules of the policy in the order of the file, then the checks in code.
+        policy_name, policy_version, policy_sha256, evidence_sha256: What was judged, by what.
+        on: The day of the verdict.
+    """
+
+    stage: Stage
+    rules: tuple[RuleResult, ...]
+    policy_name: str
+    policy_version: str
+    policy_sha256: str
+    evidence_sha256: str
+    on: date
+
+    @property
+    def state(self) -> State:
+        """The worst state; incomplete when no rule of the policy passed, for then nothing was shown."""
+        states = {rule.state for rule in self.rules}
+        if not any(rule.state == "pass" and rule.origin == "policy" for rule in self.rules):
+            states.add("incomplete")
+        return next((state for state in WORST_FIRST if state in states), "incomplete")
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends with this verdict."""
+        return EXIT_CODES[self.state]
+
+    def exit_code_allowing(self, allow: Collection[str]) -> int:
+        """The same, with needs_human let through when it is asked for by name; nothing else can be.
+
+        Raises:
+            UsageError: something else than needs_human is to be let through.
+        """
+        if not set(allow) <= {"needs_human"}:
+            raise UsageError("only needs_human can be allowed")
+        return 0 if self.state in allow else self.exit_code
+
+    @property
+    def open(self) -> tuple[RuleResult, ...]:
+        """The results that stand in the way of a pass, worst first."""
+        found = [rule for rule in self.rules if rule.state not in ("pass", "not_applicable")]
+        return tuple(sorted(found, key=lambda rule: WORST_FIRST.index(_as_state(rule.state))))
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as a JSON object."""
+        return {
+            "schema": SCHEMA,
+            "stage": self.stage,
+            "verdict": self.state,
+            "exit_code": self.exit_code,
+            "date": self.on.isoformat(),
+            "policy": {"name": self.policy_name, "version": self.policy_version, "sha256": self.policy_sha256},
+            "evidence": {"sha256": self.evidence_sha256},
+            "rules": [rule.to_json() for rule in self.rules],
+        }
+
+    def to_text(self) -> str:
+        """The JSON text of `verdict.json`, the same bytes for the same verdict."""
+        return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1) + "\n"
+
+
+def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Verdict:
+    """The verdict of one stage.
+
+    The release stage sees the shareable edition and nothing else, so that its verdict is the same for everybody and
+    cannot depend on an internal number. Evidence that cannot be shared gives "integrity". The review stage needs the
+    internal edition; on a shareable one its rules find no leaf and are incomplete.
+
+    Args:
+        policy: The policy to apply.
+        evidence: Either edition.
+        stage: Which rules are judged.
+        on: The day of the verdict; evidence that is past its review date is out of date.
+    """
+    problems = evidence.problems() if stage == "release" else ()
+    if stage == "release" and not problems:
+        evidence = evidence.shareable()
+    digest = "" if problems else _digest(evidence)
+    if not problems and not digest:
+        problems = ("the evidence holds something that can never be written",)
+    results = [judge(rule, evidence) for rule in policy.stage(stage)]
+    if stage == "release":
+        results += [
+            RuleResult(
+                id=f"human.{human.role}.{human.statement}",
+                state="needs_human",
+                message=f"The policy asks for a signed statement by the {human.role}, and none is recorded.",
+                reason="Only a person can make this decision.",
+                origin="policy",
+            )
+            for human in policy.human
+        ]
+    checks = CHECKS if stage == "release" else (_dated,)
+    results += [_not_shareable(problems)] if problems else []
+    results += [result for check in checks for result in check(evidence, on)]
+    return Verdict(
+        stage=stage,
+        rules=tuple(results),
+        policy_name=policy.name,
+        policy_version=policy.version,
+        policy_sha256=policy.digest,
+        evidence_sha256=digest,
+        on=on,
+    )
+
+
+def _digest(evidence: Evidence) -> str:
+    """The evidence's digest, or nothing when it holds a leaf that cannot be written (class P4, not a finite number)."""
+    try:
+        return evidence.digest
+    except (IntegrityError, ValueError):
+        return ""
+
+
+# ---- one rule ------------------------------------------------------------------------------------------------------
+
+
+def judge(rule: Rule, evidence: Evidence) -> RuleResult:
+    """What one rule of a policy finds in the evidence."""
+    asked: dict[str, Any] = {"op": rule.op, "threshold": rule.threshold, "side": rule.side or ""}
+
+    def result(state: RuleState, message: str, leaf: Leaf | None = None) -> RuleResult:
+        found: dict[str, Any] = {}
+        if leaf is not None:
+            found = {
+                "cls": leaf.cls,
+                "estimate": leaf.value,
+                "low": leaf.low,
+                "high": leaf.high,
+                "confidence": leaf.confidence,
+                "n": leaf.n,
+            }
+        return RuleResult(
+            id=rule.id,
+            state=state,
+            message=message,
+            reason=rule.reason,
+            origin="policy",
+            path=rule.evidence,
+            **asked,
+            **found,
+        )
+
+    known, leaf = declared(rule.evidence), evidence.get(rule.evidence)
+    if known is None or (rule.stage == "release" and is_internal(rule.evidence)):
+        return result("integrity", "This rule reads something that the release stage may not read.")
+    if leaf is None:
+        return result("incomplete", "The evidence holds nothing at this path.")
+    if leaf.cls not in known.classes or (rule.stage == "release" and leaf.cls not in SHAREABLE):
+        return result("integrity", "The evidence at this path is of a privacy class that may not stand there.")
+    if leaf.value is None:
+        state: State = "needs_human" if _without_number(rule.evidence, evidence) else "incomplete"
+        return result(state, _sentence(leaf.missing) or "The value could not be had.", leaf)
+    if not fits_kind(leaf.value, known.kind):
+        return result("incomplete", "The value is not of the kind that this rule judges.")
+    if rule.op == "equals":
+        same = type(leaf.value) is type(rule.threshold) or (_is_number(leaf.value) and _is_number(rule.threshold))
+        good = same and leaf.value == rule.threshold
+        outcome = result("pass" if good else "fail", "As asked." if good else "Not the value that is asked for.", leaf)
+    elif rule.op == "one_of":
+        good = isinstance(rule.threshold, tuple) and leaf.value in rule.threshold
+        outcome = result("pass" if good else "fail", "On the list." if good else "Not on the list.", leaf)
+    else:
+        outcome = _judge_number(rule, leaf, result)
+    if outcome.state != "fail" and not _has_power(_positive_control(rule.evidence), evidence):
+        return result(
+            "incomplete",
+            "The same attack was not seen to catch a deliberately leaky copy, so that its finding nothing says nothing.",
+            leaf,
+        )
+    return outcome
+
+
+def _positive_control(path: str) -> str:
+    """Where the evidence says whether an attack can catch anything at all; empty for what is not about an attack."""
+    section, _, attack = path.rpartition(".")[0].partition(".")
+    if section == "attacks" and attack in CHARGED_ATTACKS:
+        return f"attacks.{attack}.powered"
+    return f"review.{attack}.detected" if section == "review" and attack in REVIEW_ATTACKS else ""
+
+
+def _has_power(control: str, evidence: Evidence) -> bool:
+    """Whether the leaky copy was caught, said by a leaf of the class that belongs there; True where there is none."""
+    known, leaf = declared(control), evidence.get(control)
+    if known is None:
+        return True
+    return leaf is not None and leaf.value is True and leaf.cls in known.classes
+
+
+_LIFETIME: Final = frozenset(
+    {"ledger.spent_before_epsilon", "ledger.spent_epsilon", "risk.tpr_at_fpr", "risk.advantage"}
+)
+
+
+def _without_number(path: str, evidence: Evidence) -> bool:
+    """Whether a lifetime figure cannot exist: an earlier release had no differential privacy (compliance.md 3.3).
+
+    Then a person has to decide; the evidence must say so at the path itself.
+    """
+    leaf, count = evidence.get(path), evidence.value("ledger.imports_not_dp")
+    return (
+        path in _LIFETIME
+        and leaf is not None
+        and leaf.value is None
+        and leaf.missing != ""
+        and fits_kind(count, "count")
+        and count != 0
+    )
+
+
+def _judge_number(rule: Rule, leaf: Leaf, result: Callable[..., RuleResult]) -> RuleResult:
+    """at_most and at_least: the unfavourable end of the interval is judged, unless the rule names another."""
+    at_most = rule.op == "at_most"
+    value, threshold = leaf.value, rule.threshold
+    if isinstance(value, bool | str | tuple) or isinstance(threshold, bool | str | tuple):
+        return result("incomplete", "The value is not a number.")
+    if value is None or threshold is None or not math.isfinite(value) or not math.isfinite(threshold):
+        return result("incomplete", "The value is not a number.")
+
+    def holds(number: float) -> bool:
+        return number <= threshold if at_most else number >= threshold
+
+    low, high = leaf.low, leaf.high
+    if low is None or high is None:
+        if rule.side in ("low", "high"):
+            return result("incomplete", "The value has no interval, and this rule judges the end of one.", leaf)
+        low = high = value
+    elif not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return result("incomplete", "The interval has no width, so that it was not measured.", leaf)
+    if rule.is_fail_only:
+        best = min(low, value) if at_most else max(high, value)
+        if holds(best):
+            return result("not_applicable", "Not failed; this rule can fail a release and never passes one.", leaf)
+        return result("fail", "Even the favourable end of the interval breaks the rule.", leaf)
+    if rule.side == "estimate":
+        good = holds(value)
+        return result("pass" if good else "fail", "Within the threshold." if good else "Outside the threshold.", leaf)
+    if not holds(value):
+        return result("fail", "Outside the threshold.", leaf)
+    if not holds(high if at_most else low):
+        return result(
+            "incomplete",
+            "The estimate is within the threshold and the far end of its interval is not: too little data to tell.",
+            leaf,
+        )
+    return result("pass", "Within the threshold.", leaf)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _as_state(state: RuleState) -> State:
+    return "pass" if state == "not_applicable" else state
+
+
+# ---- what no policy can remove ---------------------------------------------------------------------------------------
+
+Check: TypeAlias = Callable[[Evidence, date], Iterator[RuleResult]]
+
+
+def _check(rule_id: str, state: State, message: str, reason: str, path: str = "") -> RuleResult:
+    return RuleResult(id=rule_id, state=state, message=message, reason=reason, origin="code", path=path)
+
+
+def _not_shareable(problems: Sequence[str]) -> RuleResult:
+    more = f", and {len(problems) - 1} more like it" if len(problems) > 1 else ""
+    reason = "The release stage, and everything that may leave the house, holds classes P0 to P2 only."
+    return _check("disclosure.class", "integrity", _sentence(problems[0] + more), reason)
+
+
+def _complete(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    """Every required leaf is there, has a value, and is of its kind: nothing on the page may be blank."""
+    lacking = []
+    for path, rule in PATHS.items():
+        table, _sep, field = path.partition("[].")
+        if not rule.required:
+            continue
+        if not field:
+            leaves: Sequence[Leaf | None] = [evidence.get(path)]
+        elif table == "columns":
+            leaves = [row.get(field) for row in evidence.rows(table)] or [None]
+        else:
+            leaves = [row.get(field) for row in evidence.rows(table)]
+        there = all(leaf is not None and leaf.value is not None and rule.holds(leaf.value) for leaf in leaves)
+        if not there and not _without_number(path, evidence):
+            lacking.append(path)
+    if evidence.value("guarantee.definition") == "zCDP" and evidence.value("guarantee.rho") is None:
+        lacking.append("guarantee.rho")
+    reason = "A report with a blank in it cannot be signed, whatever the policy asks for."
+    if lacking:
+        named = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+        yield _check("evidence.complete", "incomplete", f"Required evidence is missing or empty: {named}.", reason)
+    else:
+        yield _check("evidence.complete", "pass", "All required evidence is there.", reason)
+
+
+def _dated(evidence: Evidence, on: date) -> Iterator[RuleResult]:
+    """The evidence is neither out of date nor younger than the verdict."""
+    reason = "Attacks get better: evidence is judged between the day it was made and its review date."
+    created, review = _day(evidence.value("created_at")), _day(evidence.value("review_on"))
+    if created is None or review is None:
+        yield _check(
+            "evidence.date", "incomplete", "The evidence does not say when it was made or is due again.", reason
+        )
+    elif on > review:
+        message = f"The evidence was to be reviewed again on {review.isoformat()}."
+        yield _check("evidence.date", "incomplete", message, reason, "review_on")
+    elif on < created - timedelta(days=1):
+        message = f"The evidence was made on {created.isoformat()}, after the day of this verdict."
+        yield _check("evidence.date", "incomplete", message, reason, "created_at")
+    else:
+        yield _check("evidence.date", "pass", f"Valid until {review.isoformat()}.", reason, "review_on")
+
+
+def _day(value: Value) -> date | None:
+    try:
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _consistent(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    """The numbers agree with one another: what is stated is not better than what the native measure implies."""
+    reason = "Figures that follow from one another are recomputed from the native measure, so that none can be edited."
+    wrong = []
+    rho, epsilon, delta = (_number(evidence.value(f"guarantee.{name}")) for name in ("rho", "epsilon", "delta"))
+    lifetime = _number(evidence.value("risk.tpr_at_fpr"))
+    if evidence.value("guarantee.unit") != evidence.value("unit.entity"):
+        wrong.append("guarantee.unit is not the unit of the schema")
+    if rho and epsilon and delta and delta < 1:
+        try:
+            implied, detection = _implied(rho, delta)
+            if implied > epsilon * (1 + _ROUNDING) + _ROUNDING:
+                wrong.append("guarantee.epsilon is smaller than guarantee.rho implies")
+            if lifetime is not None and detection > lifetime * (1 + _ROUNDING) + _ROUNDING:
+                wrong.append("risk.tpr_at_fpr is smaller than this release alone implies")
+        except (DpsynthError, ArithmeticError, ValueError):
+            wrong.append("guarantee.rho, epsilon and delta cannot be converted into one another")
+    if evidence.value("domain.from_data") == "none" and any(
+        row["source"].value == "data" for row in evidence.rows("columns") if "source" in row
+    ):
+        wrong.append("domain.from_data does not name a column whose source is the data")
+    before, after = (_number(evidence.value(f"ledger.{name}")) for name in ("spent_before_epsilon", "spent_epsilon"))
+    if before is not None and after is not None and after < before:
+        wrong.append("ledger.spent_epsilon fell with this release")
+    if wrong:
+        yield _check("evidence.consistent", "integrity", _sentence("; ".join(wrong)), reason)
+    else:
+        yield _check("evidence.consistent", "pass", "The stated figures agree with one another.", reason)
+
+
+def _number(value: Value) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+@lru_cache(maxsize=64)
+def _implied(rho: float, delta: float) -> tuple[float, float]:
+    """What a zCDP loss implies by itself: its epsilon at delta, and the detection at one false alarm in a hundred."""
+    cost = Cost.zcdp(Fraction(rho))
+    return float(cost.epsilon(delta)), tpr_bound(cost, 0.01)
+
+
+def _flag(rule_id: str, path: str, *, good: bool, state: State, message: str, fine: str, reason: str) -> Check:
+    """A check of a flag that must be `good`; a missing one is a matter for `evidence.complete`."""
+
+    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+        value = evidence.value(path)
+        if value is good:
+            yield _check(rule_id, "pass", fine, reason, path)
+        elif value is not None:
+            yield _check(rule_id, state, message, reason, path)
+
+    return check
+
+
+def _texts(rule_id: str, path: str, *, message: str, fine: str, reason: str) -> Check:
+    """A check of a list that must be empty for a pass; what it names is for a person to accept."""
+
+    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+        value = evidence.value(path)
+        if value == ():
+            yield _check(rule_id, "pass", fine, reason, path)
+        elif value is not None:
+            yield _check(rule_id, "needs_human", message, reason, path)
+
+    return check
+
+
+def _word(rule_id: str, path: str, *, good: Value, message: str, fine: str, reason: str) -> Check:
+    """A check of a word or count that must be `good` for a pass, and otherwise is for a person to accept."""
+
+    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+        value = evidence.value(path)
+        if type(value) is type(good) and value == good:
+            yield _check(rule_id, "pass", fine, reason, path)
+        elif value is not None:
+            yield _check(rule_id, "needs_human", message, reason, path)
+
+    return check
+
+
+def _unit(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    value = evidence.value("unit.entity")
+    reason = "A guarantee for rows is weaker than one for persons when a person can have several rows."
+    if value == "row":
+        message = "The guarantee is for single rows: a person must confirm that nobody has more than one."
+        yield _check("unit.person", "needs_human", message, reason, "unit.entity")
+    elif value is not None:
+        yield _check("unit.person", "pass", "The schema names whom the guarantee is for.", reason, "unit.entity")
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    _complete,
+    _dated,
+    _consistent,
+    _flag(
+        "ledger.integrity",
+        "ledger.verified",
+        good=True,
+        state="integrity",
+        message="The ledger did not verify.",
+        fine="The ledger's chain of entries verified when this evidence was written.",
+        reason="Without its ledger nobody can say how much of the budget is spent.",
+    ),
+    _flag(
+        "disclosure.edition",
+        "disclosure.edition_ok",
+        good=True,
+        state="integrity",
+        message="The evidence itself says that it cannot be shared.",
+        fine="The shareable edition holds only the classes P0 to P2.",
+        reason="A report is a release too: one exact number about real rows would void the guarantee.",
+    ),
+    _unit,
+    _word(
+        "domain.declared",
+        "domain.basis",
+        good="stated",
+        message="Some columns are declared without saying where their values and bounds come from.",
+        fine="Each declared domain says where it comes from.",
+        reason="A bound or a category that was read off the data is outside the guarantee.",
+    ),
+    _word(
+        "domain.source",
+        "domain.from_data",
+        good="none",
+        message="Some domains were read off the data, which the guarantee does not cover.",
+        fine="No domain was read off the data.",
+        reason="A bound or a category that was read off the data is outside the guarantee.",
+    ),
+    _texts(
+        "guarantee.covered",
+        "guarantee.unprotected_quantities",
+        message="Something that depends on the rows is published outside the guarantee.",
+        fine="Nothing that depends on the rows is published outside the guarantee.",
+        reason="The guarantee says nothing about quantities that it does not cover.",
+    ),
+    _flag(
+        "implementation.exact_noise",
+        "implementation.floating_point",
+        good=False,
+        state="needs_human",
+        message="The noise is made in floating-point arithmetic, for which the proof does not hold exactly.",
+        fine="The noise is made in exact arithmetic.",
+        reason="Floating-point noise can give away more than the proof allows (Mironov 2012).",
+    ),
+    _texts(
+        "implementation.sound",
+        "implementation.known_violations",
+        message="The program used has documented violations of its promise.",
+        fine="No violation of its promise is known for the synthesizer used.",
+        reason="A guarantee is worth as much as the program that is to keep it.",
+    ),
+    _word(
+        "ledger.all_dp",
+        "ledger.imports_not_dp",
+        good=0,
+        message="An earlier release about the same people had no differential privacy, and no number covers it.",
+        fine="No earlier release without differential privacy is recorded for these people.",
+        reason="What was released before adds to what can be learned now.",
+    ),
+    _word(
+        "release.gated",
+        "release.published",
+        good="gate",
+        message="This release was made without a gate; its manifest says that it must not be published.",
+        fine="The release was made with a gate.",
+        reason="Leaving out the gate is a decision that someone has to answer for.",
+    ),
+)
+"""Checks of the release stage that are code: each gives what always blocks, or always needs a person."""

@@ -1,0 +1,334 @@
+"""The whole job: from a private table to a release that was attacked, judged and written, or to nothing at all.
+
+The order is the point. What can be refused without looking at a row is refused first; then the budget is reserved;
+only then is the first row read. What may be shared is complete before any attack on real rows runs, and nothing that
+such an attack finds, or fails to find, can change a byte of it, the exit code or the messages.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+import attacks
+import dpsynth
+from attacks import AttackResult
+from dpsynth import (
+    AttackCounts,
+    Cap,
+    Cost,
+    Curator,
+    DiscreteGaussian,
+    Ledger,
+    Model,
+    PersonRecords,
+    Records,
+    Reservation,
+    Schema,
+    Table,
+    UsageError,
+)
+from dpsynth.privacy import Number, exact
+from dpsynth.randomness import sampling_generator
+from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
+from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
+from reports.collect import ChargedAttack, Run, collect, with_review
+from reports.evidence import Evidence
+from reports.gate import Verdict
+from reports.policy import Policy
+from reports.render.to_html import to_html
+from reports.report import Report
+from reports.utility import against_measurements, against_rows
+
+Progress = Callable[[str], None]
+
+ATTACK_SHARE = Fraction(1, 10)
+_CONTROL_PERSONS = 20_000  # at most so many model rows serve to show that an attack has power
+_LARGEST_MARGINAL = 2**31
+_ATTACK_SEED = 20261121
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What came out.
+
+    Args:
+        folder: DIR, with `release/` and `internal/`.
+        verdict: The release gate's, or None when no gate was asked for.
+    """
+
+    folder: Path
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a person chooses about one release; checked when made.
+
+    Args:
+        epsilon, delta: The promise, everything included.
+        synthesizer: A name in the registry.
+        rows: Synthetic rows; None takes the noisy number of rows of the fit side.
+        holdout: Chance of each unit to be held back from the fit and used to attack the release, in [0, 1).
+        attack_share: Part of the budget for publishing attack counts; None means 10 % with a holdout, else 0.
+        policy: The policy that the gate applies; None for no gate.
+        purpose: Fixed words for the ledger and the report.
+        job_id: A name for this job: the same name never runs twice.
+    """
+
+    epsilon: Number
+    delta: Number
+    synthesizer: str = "mst"
+    rows: int | None = None
+    holdout: Number = 0
+    attack_share: Number | None = None
+    policy: Policy | None = None
+    purpose: str = "synthetic table"
+    job_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and self.rows < 1:
+            raise UsageError("--rows must be at least 1")
+        if not 0 <= self.held_back < 1:
+            raise UsageError("--holdout must be at least 0 and below 1")
+        if not 0 <= self.share < 1:
+            raise UsageError("--attack-share must be at least 0 and below 1")
+        if self.share and not self.held_back:
+            raise UsageError("--attack-share needs a --holdout: without persons held back there is nothing to compare")
+
+    @property
+    def promise(self) -> Cap:
+        """The (epsilon, delta) and the cost that stands for it."""
+        return Cap.of(self.epsilon, self.delta)
+
+    @property
+    def held_back(self) -> Fraction:
+        """`holdout`, exact."""
+        return exact(self.holdout, name="--holdout")
+
+    @property
+    def share(self) -> Fraction:
+        """`attack_share`, exact, with its default filled in."""
+        if self.attack_share is None:
+            return ATTACK_SHARE if self.held_back else Fraction(0)
+        return exact(self.attack_share, name="--attack-share")
+
+
+def publish(
+    data: Path,
+    *,
+    schema: Schema,
+    ledger: Ledger,
+    settings: Settings,
+    out: Path,
+    progress: Progress = lambda stage: None,
+) -> Published:
+    """Makes one release.
+
+    Args:
+        data: The private table, `.csv` or `.parquet`.
+        out: A path that does not exist; it appears whole or not at all.
+        progress: Told the name of each stage; never a number from the data.
+    Raises:
+        UsageError, PrivacyRefusal: refused before the reservation; nothing was charged or written.
+        DpsynthError: afterwards; the charge stays.
+    Privacy: (epsilon, delta)-DP for the schema's unit and neighbouring relation, of everything under `out/release`.
+    """
+    promise = settings.promise
+    synthesizer = synthesizer_named(settings.synthesizer)
+    check_free(out)
+    dpsynth.check_header(data, schema)
+    schema.require_complete()
+    _check_sizes(schema)
+    verified = ledger.verify().ok
+    created_at = datetime.now(UTC)
+    progress("reserving the budget")
+    with ledger.reserve(
+        promise.cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id
+    ) as reservation:
+        with Staging(out) as staging:
+            progress("reading")
+            curator = Curator.open(data, schema, reservation, holdout=settings.held_back)
+            progress("learning")
+            model = synthesizer.fit(curator, budget=promise.cost.share(1 - settings.share))
+            progress("sampling")
+            rng = sampling_generator()
+            rows = settings.rows or round(model.total)
+            synthetic = model.sample(rows, rng=rng)
+            records = synthetic.decode(rng=rng)
+            charged: tuple[ChargedAttack, ...] = ()
+            if settings.share:
+                progress("counting attacks that may be published")
+                charged = _charged(curator, model, records, rho=promise.cost.rho * settings.share)
+            run = Run(
+                release_id=str(uuid.uuid4()),
+                created_at=created_at,
+                schema=schema,
+                synthesizer=synthesizer.name,
+                rows=rows,
+                purpose=settings.purpose,
+                published="gate" if settings.policy else "no gate: this release must not be published",
+                holdout=settings.held_back,
+                promise=promise,
+                spending=_spending(reservation),
+                seq=reservation.seq,
+                ledger=ledger.extract(running=reservation),
+                ledger_verified=verified,
+                distances=against_measurements(synthetic, model.measurements, model.total),
+                attacks=charged,
+            )
+            progress("writing the release")
+            evidence = collect(run).with_disclosure()
+            verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model)
+            _write_internal(
+                staging.folder, evidence, settings.policy, curator, synthetic, records, progress, created_at
+            )
+            digest = _seal(staging.folder, manifest)
+            progress("putting it in place")
+            staging.place()
+        reservation.commit(digest)
+    return Published(folder=out, verdict=verdict)
+
+
+def _check_sizes(schema: Schema) -> None:
+    """Refuses, from the schema alone, a table whose marginals cannot be counted."""
+    largest = sorted(schema.sizes)[-2:]
+    if not schema.sizes:
+        raise UsageError("the schema has no column that can be modelled: declare at least one")
+    if len(largest) == 2 and largest[0] * largest[1] >= _LARGEST_MARGINAL:
+        raise UsageError("two columns have too many cells to be counted together: declare fewer values or bins")
+
+
+def _spending(reservation: Reservation) -> dict[str, Cost]:
+    out: dict[str, Cost] = {}
+    for purpose, cost in reservation.events:
+        out[purpose] = out.get(purpose, Cost.zero()) + cost
+    return out
+
+
+# ---- attacks whose counts are charged ----------------------------------------------------------------------------
+
+
+def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction) -> tuple[ChargedAttack, ...]:
+    tests = attacks.qualified_tests(records)
+    mechanism = DiscreteGaussian.calibrated(rho=rho, l2_squared=curator.unit.touched(len(tests) + 1))
+    counts = curator.count_successes(tests, mechanism)
+    found, control = attacks.charged_results(counts), attacks.charged_results(_leaky_control(model, counts))
+    return tuple(
+        ChargedAttack(id=test.id, success=test.success, found=real, control=leaky)
+        for test, real, leaky in zip(tests, found, control, strict=True)
+    )
+
+
+def _leaky_control(model: Model, counts: AttackCounts) -> AttackCounts:
+    """The counts that the same attacks would see if model rows had been copied into the synthetic table: class P1.
+
+    Model rows play the persons, as many as the noisy counts say, and fresh model rows the control persons.
+    """
+    rng = sampling_generator()
+    sizes = [min(max(1, persons), _CONTROL_PERSONS) for persons in (counts.persons_fit, counts.persons_control)]
+    members, others = (_rows_as_persons(model.sample(size, rng=rng).decode(rng=rng)) for size in sizes)
+    tests = attacks.qualified_tests(members.records)
+    return AttackCounts(
+        tests=tuple(test.id for test in tests),
+        hits_fit=np.array([test.succeeds(members).sum() for test in tests]),
+        hits_control=np.array([test.succeeds(others).sum() for test in tests]),
+        persons_fit=members.persons,
+        persons_control=others.persons,
+        sigma=counts.sigma,
+    )
+
+
+def _rows_as_persons(records: Records) -> PersonRecords:
+    return PersonRecords(records=records, person=np.arange(len(records)), persons=len(records))
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------
+
+
+def _write_release(
+    folder: Path, run: Run, evidence: Evidence, policy: Policy | None, records: Records, model: Model
+) -> tuple[Verdict | None, dict[str, object]]:
+    """Writes everything under `release/` but the manifest; returns the verdict and the manifest's facts."""
+    target = folder / "release"
+    target.mkdir()
+    shareable = evidence.shareable()
+    records.write(target / "synthetic.parquet")
+    model.save(target / "model")
+    _write_text(target / "schema.toml", run.schema.to_toml())
+    _write_text(target / "evidence.json", shareable.to_json())
+    verdict = None
+    if policy is not None:
+        report = Report.of(policy, shareable, on=run.created_at.date())
+        verdict = report.verdict
+        _write_text(target / "policy.toml", policy.text)
+        _write_text(target / "verdict.json", verdict.to_text())
+        _write_text(target / "report.html", to_html(report))
+    unit, ledger = run.schema.unit, run.ledger
+    facts: dict[str, object] = {
+        "release_id": run.release_id,
+        "created_at": run.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "dpsynth": dpsynth.__version__,
+        "table": run.schema.table,
+        "unit": {"entity": unit.entity, "max_rows": unit.max_rows, "neighbours": unit.neighbours},
+        "epsilon": str(run.promise.epsilon),
+        "delta": str(run.promise.delta),
+        "cost": run.promise.cost.to_json(),
+        "synthesizer": run.synthesizer,
+        "rows": run.rows,
+        "holdout": str(run.holdout),
+        "published": run.published,
+        "ledger": ledger.anchor.to_json() | {"population": ledger.population},
+    }
+    return verdict, facts
+
+
+def _write_internal(
+    folder: Path,
+    evidence: Evidence,
+    policy: Policy | None,
+    curator: Curator,
+    synthetic: Table,
+    records: Records,
+    progress: Progress,
+    created_at: datetime,
+) -> None:
+    """Writes everything under `internal/`. Whatever the real rows do to the attacks, this returns."""
+    target = folder / "internal"
+    target.mkdir(mode=0o700)
+    results: Sequence[AttackResult] = ()
+    utility: dict[int, float] = {}
+    failed: str | None = None
+    try:
+        sample = curator.review_sample()
+        progress("attacking the release, for internal eyes")
+        results = attacks.run_suite(sample, records, seed=_ATTACK_SEED).results if sample.control.persons else ()
+        utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else {}
+    except Exception as error:  # an attack that fails on some rows must not change what anyone outside can see
+        failed = f"the attack suite failed ({type(error).__name__})"
+    full = with_review(evidence, results, utility, failed)
+    _write_text(target / "evidence.json", full.to_json())
+    if policy is not None:
+        report = Report.of(policy, full, on=created_at.date(), edition="internal")
+        if report.review is not None:
+            _write_text(target / "verdict.json", report.review.to_text())
+        _write_text(target / "report.html", to_html(report))
+
+
+def _seal(folder: Path, facts: dict[str, object]) -> str:
+    """Commits to the internal files with a salt that stays inside, then writes the manifest; returns its digest."""
+    salt = os.urandom(32)
+    committed = commitment(folder / "internal", salt)
+    write_json(folder / "internal" / "commitment.json", {"salt": salt.hex(), "commitment": committed})
+    return write_manifest(folder / "release", facts | {"internal_commitment": committed})
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,262 @@
+"""Policies: rules about evidence, read from TOML and checked strictly before anything is judged.
+
+A policy is an organisation's choice, with a reason for each rule. Which verdict outranks which, and what always needs a
+person, is code (`reports.gate`) and not for a policy to say. A rule of the release stage can only be about a path
+whose declared classes are P0 to P2; that is checked here, and once more when a leaf is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from dpsynth.errors import UsageError
+from reports.paths import NUMERIC, SHAREABLE, declared, fits_kind, is_internal
+
+Stage: TypeAlias = Literal["release", "review"]
+Op: TypeAlias = Literal["at_most", "at_least", "equals", "one_of"]
+Side: TypeAlias = Literal["low", "high", "estimate"]
+Threshold: TypeAlias = bool | int | float | str | tuple[str, ...]
+
+SCHEMA: Final = "dpsynth.policy/1"
+OPS: Final[tuple[Op, ...]] = ("at_most", "at_least", "equals", "one_of")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One threshold for one path.
+
+    Args:
+        id: Its name, unique in the policy.
+        evidence: The path that it judges.
+        stage: "release" reads P0 to P2 only; "review" may read P3.
+        op, threshold: What must hold of the value.
+        side: Which end of an interval is judged; None means the unfavourable one, or the value when there is none.
+            The favourable end makes a rule that can only fail a release, never pass one.
+        reason: Why the threshold is what it is; printed in the report.
+    """
+
+    id: str
+    evidence: str
+    stage: Stage
+    op: Op
+    threshold: Threshold
+    side: Side | None
+    reason: str
+
+    @property
+    def is_fail_only(self) -> bool:
+        """Whether the favourable end is judged: such a rule may fail a release and never passes one."""
+        return (self.op, self.side) in (("at_most", "low"), ("at_least", "high"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Human:
+    """A decision that only a person can make, and must have signed."""
+
+    role: str
+    statement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waivers:
+    """Whether, by whom and for how long a rule may be waived, and which rules never."""
+
+    allowed: bool = False
+    max_days: int = 0
+    approvers: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A checked policy; `text` is the file as it was written, and the digest is the file's.
+
+    Use `Policy.load` or `Policy.parse`.
+    """
+
+    name: str
+    version: str
+    reason: str
+    catalog: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    human: tuple[Human, ...]
+    waivers: Waivers
+    text: str
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Policy:
+        """A policy from a file, or one that ships with the product, by its name.
+
+        Raises:
+            UsageError: there is no such policy, or it breaks a rule; the message says which.
+        """
+        if isinstance(name_or_path, str) and name_or_path in shipped():
+            return cls.parse((files("reports") / "policies" / f"{name_or_path}.toml").read_text(encoding="utf-8"))
+        try:
+            text = Path(name_or_path).read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError, ValueError):
+            names = ", ".join(shipped())
+            raise UsageError(f"no policy can be read there: name a TOML file or one of {names}") from None
+        return cls.parse(text)
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """A policy from TOML text.
+
+        Raises:
+            UsageError: it is not TOML, a key is unknown or missing, or a value is not allowed.
+        """
+        try:
+            data = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError):
+            raise UsageError("the policy is not valid TOML") from None
+        top = _Section(data, "the policy")
+        top.known("schema", "name", "version", "reason", "catalog", "rule", "human", "waivers")
+        if top.text("schema") != SCHEMA:
+            raise UsageError(f'the policy must say schema = "{SCHEMA}"')
+        rules = tuple(_rule(section) for section in top.tables("rule"))
+        ids = [rule.id for rule in rules]
+        if not rules:
+            raise UsageError("the policy has no rule, and would judge nothing")
+        if len(set(ids)) != len(ids):
+            raise UsageError("two rules of the policy have the same id")
+        return cls(
+            name=top.name("name"),
+            version=top.text("version"),
+            reason=top.text("reason"),
+            catalog=top.texts("catalog"),
+            rules=rules,
+            human=tuple(_human(section) for section in top.tables("human")),
+            waivers=_waivers(top.table("waivers")),
+            text=text,
+        )
+
+    def stage(self, stage: Stage) -> tuple[Rule, ...]:
+        """The rules of one stage, in the order of the file."""
+        return tuple(rule for rule in self.rules if rule.stage == stage)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def shipped() -> tuple[str, ...]:
+    """The names of the policies that ship with the product."""
+    found = (files("reports") / "policies").iterdir()
+    return tuple(sorted(item.name.removesuffix(".toml") for item in found if item.name.endswith(".toml")))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One table of the file: typed access, with messages that name the table and the key."""
+
+    data: Mapping[str, Any]
+    title: str
+
+    def known(self, *keys: str) -> None:
+        unknown = sorted(self.data.keys() - set(keys))
+        if unknown:
+            raise UsageError(f"{self.title} has a key that is not known: {unknown[0]!r:.60}")
+
+    def text(self, key: str) -> str:
+        value = self.data.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"{self.title} needs {key}, a text")
+        return value
+
+    def name(self, key: str) -> str:
+        value = self.text(key)
+        if not _NAME.fullmatch(value):
+            raise UsageError(f"{self.title}: {key} is made of letters, digits, dots, _ and -")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.data.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{self.title}: {key} is a list of texts")
+        return tuple(value)
+
+    def table(self, key: str) -> _Section:
+        value = self.data.get(key, {})
+        if not isinstance(value, dict):
+            raise UsageError(f"{self.title}: {key} is a table")
+        return _Section(value, key)
+
+    def tables(self, key: str) -> tuple[_Section, ...]:
+        value = self.data.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise UsageError(f"{self.title}: {key} is written [[{key}]]")
+        return tuple(_Section(item, f"{key} {number}") for number, item in enumerate(value, start=1))
+
+
+def _rule(section: _Section) -> Rule:
+    section.known("id", "evidence", "stage", "side", "reason", *OPS)
+    rule_id = section.name("id")
+    named = _Section(section.data, f"rule {rule_id}")
+    path, stage, reason = named.text("evidence"), named.text("stage"), named.text("reason")
+    if stage not in ("release", "review"):
+        raise UsageError(f'rule {rule_id}: stage is "release" or "review"')
+    ops = [op for op in OPS if op in section.data]
+    if len(ops) != 1:
+        raise UsageError(f"rule {rule_id} needs exactly one of at_most, at_least, equals, one_of")
+    rule = declared(path)
+    if rule is None or "[" in path:
+        raise UsageError(f"rule {rule_id}: there is no evidence at the path {path!r:.80}")
+    if stage == "release" and (is_internal(path) or not rule.classes <= SHAREABLE):
+        raise UsageError(
+            f"rule {rule_id}: a rule of the release stage cannot read {path}, which holds internal numbers"
+        )
+    op, side = ops[0], section.data.get("side")
+    if side is not None and (side not in ("low", "high", "estimate") or op not in ("at_most", "at_least")):
+        raise UsageError(f"rule {rule_id}: side is low, high or estimate, and goes with at_most or at_least")
+    return Rule(
+        id=rule_id,
+        evidence=path,
+        stage=cast(Stage, stage),
+        op=op,
+        threshold=_threshold(rule_id, op, section.data[op], rule.kind),
+        side=side,
+        reason=reason,
+    )
+
+
+def _threshold(rule_id: str, op: Op, value: object, kind: str) -> Threshold:
+    if op in ("at_most", "at_least"):
+        if kind not in NUMERIC:
+            raise UsageError(f"rule {rule_id}: {op} goes with a number, and this evidence is none")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"rule {rule_id}: {op} must be a finite number")
+        return value
+    if op == "one_of":
+        if kind != "text" or not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise UsageError(f"rule {rule_id}: one_of is a list of texts, for evidence that is a text")
+        return tuple(value)
+    wanted = "number" if kind in NUMERIC else kind
+    if wanted not in ("number", "text", "flag") or not fits_kind(cast(Any, value), cast(Any, wanted)):
+        raise UsageError(f"rule {rule_id}: equals must be of the kind of the evidence ({kind})")
+    return cast(Threshold, value)
+
+
+def _human(section: _Section) -> Human:
+    section.known("role", "statement")
+    return Human(role=section.name("role"), statement=section.name("statement"))
+
+
+def _waivers(section: _Section) -> Waivers:
+    section.known("allowed", "max_days", "approvers", "never")
+    allowed, days = section.data.get("allowed", False), section.data.get("max_days", 0)
+    if not isinstance(allowed, bool):
+        raise UsageError("waivers: allowed is true or false")
+    if isinstance(days, bool) or not isinstance(days, int) or days < 0:
+        raise UsageError("waivers: max_days is a whole number of days")
+    return Waivers(allowed=allowed, max_days=days, approvers=section.texts("approvers"), never=section.texts("never"))

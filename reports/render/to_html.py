@@ -1,0 +1,175 @@
+"""The report as one HTML page: no script, no network, nothing outside the file; both editions from one template.
+
+Everything dynamic is escaped by the template engine, after `visible` has taken out what a reader could not see. The
+page's policy forbids all content but its own style sheet, which it names by digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.controls import STATUS_WORDS, evaluate
+from reports.evidence import Evidence, Leaf
+from reports.gate import RuleResult, Verdict
+from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS
+from reports.render import figures, numbers, words
+from reports.render.describe import asked, observed
+from reports.render.text import name, visible
+from reports.report import Report
+
+
+def to_html(report: Report) -> str:
+    """The report as an HTML document, the same bytes for the same report."""
+    style = (files("reports.render") / "templates" / "report.css").read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    template = _environment().get_template("report.html.jinja")
+    page: str = template.render(
+        report=report,
+        evidence=report.evidence,
+        verdict=report.verdict,
+        review=report.review,
+        policy=report.policy,
+        internal=report.is_internal,
+        controls=evaluate(report.evidence),
+        style=Markup(style),
+        csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        show=_Shown(report.evidence),
+        rules=_by_path(report.verdict),
+        review_rules=_by_path(report.review) if report.review else {},
+        strongest=_strongest(report.evidence),
+    )
+    return page
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports.render", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_harmless,
+    )
+    environment.filters.update(
+        name=name,
+        plain=numbers.plain,
+        percent=numbers.percent,
+        points=numbers.points,
+        hundred=numbers.hundred,
+        number=numbers.number,
+        asked=asked,
+        observed=observed,
+    )
+    environment.globals.update(
+        ABSENT=numbers.ABSENT,
+        ATTACKS=CHARGED_ATTACKS,
+        ATTACK_TITLES=ATTACK_TITLES,
+        CLASS_WORDS=words.CLASS_WORDS,
+        CONTROL_WORDS=STATUS_WORDS,
+        CRITERIA=words.CRITERIA,
+        MEANINGS=words.MEANINGS,
+        NOT_DECIDED=words.NOT_DECIDED,
+        PATHS=PATHS,
+        REVIEW_MEANINGS=words.REVIEW_MEANINGS,
+        STATE_WORDS=words.STATE_WORDS,
+        TRIGGERS=words.TRIGGERS,
+    )
+    return environment
+
+
+def _harmless(value: object) -> object:
+    """What each expression of a template passes through: text that is not markup of ours is made visible."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _by_path(verdict: Verdict) -> dict[str, RuleResult]:
+    return {rule.path: rule for rule in verdict.rules if rule.origin == "policy" and rule.path}
+
+
+def _strongest(evidence: Evidence) -> str | None:
+    """The charged attack whose interval reaches highest, or None when there is none."""
+    found = {attack: evidence.get(f"attacks.{attack}.excess") for attack in CHARGED_ATTACKS}
+    measured = {attack: leaf.high for attack, leaf in found.items() if leaf is not None and leaf.high is not None}
+    return max(measured, key=lambda attack: measured[attack]) if measured else None
+
+
+class _Shown:
+    """What a template may ask of the evidence: values by path, and figures whose numbers are all there."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    def leaf(self, path: str) -> Leaf | None:
+        """The leaf at a path when it has a value."""
+        leaf = self._evidence.get(path)
+        return leaf if leaf is not None and leaf.value is not None else None
+
+    def missing(self, path: str) -> str:
+        """Why there is no value at a path, when the evidence says so."""
+        leaf = self._evidence.get(path)
+        return leaf.missing if leaf is not None else ""
+
+    def number(self, path: str) -> float | None:
+        """The number at a path, or None."""
+        value = self._evidence.value(path)
+        return None if value is None or isinstance(value, bool | str | tuple) else float(value)
+
+    def texts(self, path: str) -> tuple[str, ...] | None:
+        """The texts at a path, or None when the evidence does not say."""
+        value = self._evidence.value(path)
+        return value if isinstance(value, tuple) else None
+
+    def subject(self) -> str:
+        """What the person of the two worlds is called."""
+        return "the row" if self._evidence.value("unit.entity") == "row" else "Alex"
+
+    def worlds(self) -> Markup | None:
+        bound = self.number("risk.tpr_at_fpr")
+        return None if bound is None else figures.worlds(fpr=0.01, bound=bound, subject=self.subject())
+
+    def budget(self) -> Markup | None:
+        before, after, cap = (
+            self.number(f"ledger.{key}") for key in ("spent_before_epsilon", "spent_epsilon", "cap_epsilon")
+        )
+        if before is None or after is None or cap is None:
+            return None
+        return figures.budget(before=before, after=after, cap=cap)
+
+    def ceiling(self, attack: str) -> Markup | None:
+        bound = self.number(f"attacks.{attack}.bound")
+        marks = []
+        for field, label in (("fit_rate", "rows were used"), ("control_rate", "rows were never used")):
+            leaf = self.leaf(f"attacks.{attack}.{field}")
+            if leaf is None or leaf.low is None or leaf.high is None or isinstance(leaf.value, bool | str | tuple):
+                return None
+            marks.append(figures.Mark(label=label, value=float(leaf.value or 0), low=leaf.low, high=leaf.high))
+        return None if bound is None else figures.ceiling(f"ceiling-{attack}", marks, bound=bound)
+
+    def utility_columns(self) -> list[tuple[str, float, float | None]]:
+        """Name, distance and expected noise of each column, worst first."""
+        out = []
+        for row in self._evidence.rows("utility.columns"):
+            label, value, noise = (row[key].value if key in row else None for key in ("name", "tv", "noise"))
+            if isinstance(label, str) and isinstance(value, int | float):
+                out.append((label, float(value), float(noise) if isinstance(noise, int | float) else None))
+        return sorted(out, key=lambda column: (-column[1], column[0]))
+
+    def utility(self) -> Markup | None:
+        columns = self.utility_columns()
+        return figures.utility(columns) if columns else None
+
+    def review_numbers(self, section: str) -> list[tuple[str, Leaf]]:
+        """All leaves directly under an internal section with their titles, for the internal edition."""
+        found = self._evidence.section(f"review.{section}" if section else "review")
+        order = list(words.REVIEW_WORDS)
+        keys = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
+        leaves = [(words.REVIEW_WORDS.get(key, key.replace("_", " ")), found[key]) for key in keys]
+        return [(title, leaf) for title, leaf in leaves if isinstance(leaf, Leaf)]

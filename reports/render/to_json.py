@@ -1,0 +1,31 @@
+"""The whole report as JSON: evidence, policy and verdicts in one object."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from reports.report import Report
+
+SCHEMA: Final = "dpsynth.report/1"
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON text, the same bytes for the same report; only ASCII."""
+    policy = report.policy
+    data: dict[str, Any] = {
+        "schema": SCHEMA,
+        "edition": report.evidence.edition,
+        "policy": {
+            "name": policy.name,
+            "version": policy.version,
+            "reason": policy.reason,
+            "catalog": list(policy.catalog),
+            "sha256": policy.digest,
+        },
+        "verdict": report.verdict.to_json(),
+        "evidence": json.loads(report.evidence.to_json()),
+    }
+    if report.review is not None:
+        data["review"] = report.review.to_json()
+    return json.dumps(data, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1) + "\n"

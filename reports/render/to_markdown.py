@@ -1,0 +1,160 @@
+"""The report in short as markdown, for the summary of a pipeline's job or a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reports.evidence import Evidence, Leaf
+from reports.gate import RuleResult, Verdict
+from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS
+from reports.render import words
+from reports.render.describe import asked, observed
+from reports.render.numbers import ABSENT, Direction, hundred, number, percent, plain, points
+from reports.render.text import NAME, markdown
+from reports.report import Report
+
+
+def to_markdown(report: Report) -> str:
+    """The verdict, what stands in its way, the two worlds, the attacks and the gate, the same bytes for a report."""
+    evidence, verdict = report.evidence, report.verdict
+    meaning = words.MEANINGS[verdict.state]
+    policy = f"{markdown(verdict.policy_name, NAME)}, version {markdown(verdict.policy_version, NAME)}"
+    lines = [f"# Verdict: {meaning.title}", ""]
+    if report.is_internal:
+        lines += [
+            "> **Internal edition.** It holds statistics of real people without noise. Treat it like the source data.",
+            "",
+        ]
+    lines += [
+        meaning.says.replace("{policy}", policy),
+        "",
+        f"{meaning.do} Day of the verdict: {verdict.on.isoformat()}.",
+        "",
+        *_open(verdict),
+        *_worlds(evidence),
+        *_attacks(evidence),
+        *_budget(evidence),
+        "## Gate",
+        "",
+        *_gate(verdict.rules),
+    ]
+    if report.review is not None:
+        lines += [
+            f"## Internal review verdict: {words.MEANINGS[report.review.state].title}",
+            "",
+            words.REVIEW_MEANINGS[report.review.state],
+            "",
+            *_open(report.review),
+            *_gate(report.review.rules),
+        ]
+    lines += [
+        "## What this report does not decide",
+        "",
+        *(f"- {text}" for text in words.NOT_DECIDED),
+        "",
+        f"Policy SHA-256 `{verdict.policy_sha256}`, shareable evidence SHA-256 `{verdict.evidence_sha256}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    out = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return [*out, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _open(verdict: Verdict) -> list[str]:
+    if not verdict.open:
+        return []
+    found = []
+    for rule in verdict.open:
+        detail = f" Asked: {markdown(asked(rule))}; observed: {markdown(observed(rule))}." if rule.op else ""
+        found.append(
+            f"- **{words.STATE_WORDS[rule.state]}** {markdown(rule.id, NAME)}: {markdown(rule.message)}{detail}"
+        )
+    return ["## Why not", "", *found, ""]
+
+
+def _worlds(evidence: Evidence) -> list[str]:
+    bound = evidence.value("risk.tpr_at_fpr")
+    out = ["## The bound", ""]
+    if isinstance(bound, int | float) and not isinstance(bound, bool):
+        out += [
+            "Whatever anyone does with this release, together with every other release that its ledger can ever allow: "
+            f"if they accept 1 false alarm in 100, they detect that one {_word(evidence, 'unit.entity')} was used in at most **{hundred(bound)}** of 100 "
+            "tries. Pure guessing would be right in 1 of 100.",
+            "",
+        ]
+    epsilon, delta = evidence.value("guarantee.epsilon"), evidence.value("guarantee.delta")
+    if isinstance(epsilon, int | float) and isinstance(delta, int | float):
+        out += [
+            f"The release satisfies ({number(epsilon, 'up')}, {number(delta, 'up')})-differential privacy per "
+            f"{_word(evidence, 'guarantee.unit')}.",
+            "",
+        ]
+    return out
+
+
+def _attacks(evidence: Evidence) -> list[str]:
+    rows = []
+    for attack in CHARGED_ATTACKS:
+        base = f"attacks.{attack}"
+        excess = evidence.get(f"{base}.excess")
+        rows.append(
+            (
+                ATTACK_TITLES[attack],
+                _share(evidence.get(f"{base}.bound")),
+                _share(evidence.get(f"{base}.fit_rate")),
+                _share(evidence.get(f"{base}.control_rate")),
+                _difference(excess),
+            )
+        )
+    head = ("Attack", "Proven ceiling", "Rows used", "Rows never used", "Difference in points")
+    return ["## Ceiling and measured attack", "", *_table(head, rows)]
+
+
+def _share(leaf: Leaf | None) -> str:
+    if leaf is None or leaf.value is None or isinstance(leaf.value, bool | str | tuple):
+        return ABSENT
+    if leaf.low is None or leaf.high is None:
+        return percent(leaf.value, "up")
+    return f"{percent(leaf.value)} ({percent(leaf.low, 'down')} to {percent(leaf.high, 'up')})"
+
+
+def _difference(leaf: Leaf | None) -> str:
+    if leaf is None or leaf.value is None or isinstance(leaf.value, bool | str | tuple):
+        return markdown(leaf.missing) if leaf is not None and leaf.missing else ABSENT
+    if leaf.low is None or leaf.high is None:
+        return points(leaf.value)
+    return f"{points(leaf.value)} ({points(leaf.low, 'down')} to {points(leaf.high, 'up')})"
+
+
+def _budget(evidence: Evidence) -> list[str]:
+    paths: dict[str, Direction] = {
+        "ledger.spent_before_epsilon": "up",
+        "ledger.spent_epsilon": "up",
+        "ledger.cap_epsilon": "down",
+        "ledger.remaining": "down",
+    }
+    rows = []
+    for path, direction in paths.items():
+        value = evidence.value(path)
+        shown = number(value, direction) if isinstance(value, int | float) else ABSENT
+        rows.append((PATHS[path].title, shown))
+    return ["## Budget over the population's lifetime", "", *_table(("What", "Epsilon"), rows)]
+
+
+def _gate(rules: Iterable[RuleResult]) -> list[str]:
+    rows = (
+        (
+            markdown(rule.id, NAME),
+            markdown(asked(rule), 200),
+            markdown(observed(rule), 200),
+            words.STATE_WORDS[rule.state],
+        )
+        for rule in rules
+    )
+    return _table(("Rule", "Asked", "Observed", "Result"), rows)
+
+
+def _word(evidence: Evidence, path: str) -> str:
+    return markdown(plain(evidence.value(path)), NAME)

@@ -1,0 +1,112 @@
+"""What the documents say exists, exists; what they show runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from dpsynth.cli.main import dpsynth_command
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+COMMAND = re.compile(r"^\s*(?:\$ )?(dpsynth .*)$", re.MULTILINE)
+FILE = re.compile(r"`((?:dpsynth|attacks|reports|tests|docs|benchmarks|examples)/[\w./-]*)`")
+LINK = re.compile(r"\]\((?!http)([^)#]+)")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in FILE.findall(text):
+        assert (ROOT / name).exists(), f"{path.name} names {name}"
+    for name in LINK.findall(text):
+        assert (path.parent / name).exists(), f"{path.name} links to {name}"
+
+
+def commands() -> list[str]:
+    lines = [line for path in DOCUMENTS for line in COMMAND.findall(path.read_text(encoding="utf-8"))]
+    return sorted({line.split("#")[0].strip() for line in lines})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_are_spelled_as_the_program_spells_them(line: str) -> None:
+    check_spelling(shlex.split(line.split(">")[0])[1:])
+
+
+def check_spelling(words: list[str]) -> None:
+    command: click.Command = dpsynth_command
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.commands.get(words[0])
+        assert found is not None, f"no command {words[0]}"
+        command, words = found, words[1:]
+    known = {name for option in command.params for name in option.opts} | {"--help", "-h", "--version"}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known
+
+
+def every_command(group: click.Group) -> list[click.Command]:
+    out: list[click.Command] = []
+    for command in group.commands.values():
+        out += [command, *(every_command(command) if isinstance(command, click.Group) else [])]
+    return out
+
+
+@pytest.mark.parametrize("command", every_command(dpsynth_command), ids=lambda command: command.name)
+def test_every_help_ends_with_an_example_that_is_spelled_right(command: click.Command) -> None:
+    text = f"{command.help}\n{command.epilog or ''}"
+    examples = re.findall(r"Example: (dpsynth .*)", text)
+    assert examples, f"{command.name} has no example"
+    for example in examples:
+        check_spelling(shlex.split(example.split(">")[0])[1:])
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for path in DOCUMENTS:
+        for target in re.findall(r"`?make ([a-z]+)`?", path.read_text(encoding="utf-8")):
+            if target in ("demo", "test", "check", "lint", "clean"):
+                assert f"\n{target}:" in makefile
+
+
+def test_ten_lines_of_the_readme_run(tmp_path: Path) -> None:
+    """The Python block of the README, as it stands, on a small table."""
+    sys.path.insert(0, str(ROOT / "tests" / "end_to_end"))
+    try:
+        from conftest import SCHEMA, rows  # type: ignore[import-not-found]
+    finally:
+        sys.path.pop(0)
+    (tmp_path / "visits.toml").write_text(SCHEMA, encoding="utf-8")
+    (tmp_path / "visits.csv").write_text("who,age,town,cost,ill\n" + "\n".join(rows(800)) + "\n", encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 1
+    assert len([line for line in blocks[0].splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 10
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", blocks[0]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "visits-release" / "release" / "report.html").is_file()
+    assert ran.stdout.split()[0] in ("pass", "fail", "incomplete", "needs_human")
+
+
+BANNED = re.compile(
+    r"(HIPAA|GDPR)[- ](compliant|certified)|fully anonymous|guaranteed anonymous|zero risk|cannot be re-identified"
+    r"|Safe Harbor met|no real records",
+    re.IGNORECASE,
+)
+
+
+def test_nothing_is_claimed_that_cannot_be_shown() -> None:
+    suffixes = {".py", ".md", ".toml", ".jinja", ".html", ".css"}
+    for name in ("dpsynth", "attacks", "reports", "docs", "benchmarks", "README.md", "CHANGELOG.md"):
+        place = ROOT / name
+        for path in [place] if place.is_file() else place.rglob("*"):
+            if path.suffix in suffixes:
+                found = BANNED.search(path.read_text(encoding="utf-8"))
+                assert not found or path.name in ("test_docs.py",), f"{path}: {found and found[0]}"

@@ -1,0 +1,118 @@
+"""Imports point one way: reports -> attacks -> dpsynth, and inside dpsynth down a list."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
+LAYERS = (
+    ("version", "errors"),
+    ("randomness", "privacy"),
+    ("binning",),
+    ("schema",),
+    ("table",),
+    ("reading",),
+    ("drafting", "checking"),
+    ("ledger", "split"),
+    ("mechanisms",),
+    ("counting",),
+    ("curator",),
+    ("models",),
+    ("synthesizers",),
+    ("release",),
+)
+"""Rooms of dpsynth from the ground up: each imports from those before it and from its own line only."""
+
+
+def modules() -> list[Path]:
+    return [path for name in ALLOWED for path in sorted((ROOT / name).rglob("*.py")) if "cli" not in path.parts]
+
+
+def imported(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes), "relative import"
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    names = imported(path)
+    mine = path.relative_to(ROOT).parts[0]
+    assert {name.split(".")[0] for name in names} & ALLOWED.keys() <= ALLOWED[mine]
+    assert not any(name.startswith("dpsynth.cli") for name in names), "nothing imports the roof"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dpsynth").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_of_dpsynth_import_down(path: Path) -> None:
+    level = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    parts = path.relative_to(ROOT / "dpsynth").with_suffix("").parts
+    if parts[0] in ("cli", "__init__"):
+        return
+    assert parts[0] in level, f"{parts[0]} has no place in LAYERS"
+    for name in imported(path):
+        room = name.split(".")[1] if name.startswith("dpsynth.") else ""
+        if room in level:
+            assert level[room] <= level[parts[0]], f"{parts[0]} imports {room}"
+
+
+def test_attacks_use_the_public_names_only() -> None:
+    for path in sorted((ROOT / "attacks").rglob("*.py")):
+        private = {name for name in imported(path) if name.startswith("dpsynth.") and name.count(".") > 1}
+        assert not private, f"{path.name} reaches into {private}"
+
+
+def test_private_rows_are_read_in_few_places() -> None:
+    """`reading.read` and `read_frame` give raw rows: the curator, the schema tools and `dpsynth attack` only."""
+    callers = set()
+    for path in [
+        *(ROOT / "dpsynth").rglob("*.py"),
+        *(ROOT / "attacks").rglob("*.py"),
+        *(ROOT / "reports").rglob("*.py"),
+    ]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            reads = isinstance(node, ast.Attribute) and node.attr in ("read", "read_frame", "blocks")
+            if reads and isinstance(node.value, ast.Name) and node.value.id == "reading":
+                callers.add(str(path.relative_to(ROOT)))
+    assert callers <= {"dpsynth/curator.py", "dpsynth/checking.py", "dpsynth/drafting.py", "dpsynth/cli/attack.py"}
+    assert "dpsynth/curator.py" in callers
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_randomness_is_made_in_one_place(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.name == "randomness.py":
+        return
+    for banned in ("np.random.seed", "np.random.rand", "random.seed", "import random", "from random"):
+        assert banned not in text
+    if path.parts[-2] != "attacks" and "attacks" not in path.parts:
+        assert "default_rng(" not in text, "generators are made in dpsynth/randomness.py"
+
+
+def test_no_pickle_no_eval() -> None:
+    for path in modules():
+        names = imported(path)
+        assert not {name.split(".")[0] for name in names} & {"pickle", "joblib", "dill", "shelve", "marshal"}
+        calls = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not calls & {"eval", "exec"}
+
+
+def test_import_is_light() -> None:
+    """Heavy libraries are imported where they are used, not by `import dpsynth`."""
+    import subprocess
+
+    script = "import dpsynth, sys; print(*[m for m in ('sklearn','torch','opendp.prelude','statsmodels','jinja2') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""

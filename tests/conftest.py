@@ -1,0 +1,122 @@
+"""What the tests share: a seeded source of words, small tables, and a curator that meets both.
+
+A seeded source of noise exists here and nowhere else: nothing that ships can make one. dpsynth is imported where it is
+used, so that a module that does not import breaks its own tests only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.curator import Curator
+    from dpsynth.privacy import Cost, Neighbours
+    from dpsynth.schema import Schema
+
+settings.register_profile("dpsynth", deadline=None, derandomize=True)  # the same examples on every machine, slow or not
+settings.load_profile("dpsynth")
+
+
+class SeededRng:
+    """Words, and a key, that follow from a seed: for tests only."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+
+    def words(self, count: int) -> npt.NDArray[np.uint64]:
+        return self._bits.random_raw(count)
+
+    def key(self) -> bytes:
+        return self.words(4).tobytes()
+
+
+@dataclass
+class Book:
+    """Stands in for a reservation: writes down what is charged, and refuses nothing."""
+
+    spent: list[Cost] = field(default_factory=list)
+    started: bool = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def spend(self, cost: Cost, *, purpose: str) -> None:
+        assert self.started
+        assert purpose
+        self.spent.append(cost)
+
+
+def make_schema(
+    sizes: Sequence[int], *, neighbours: Neighbours = "add_remove", max_rows: int | None = None, missing: bool = False
+) -> Schema:
+    """Category columns c0, c1, ... with the values "0", "1", ...; with `max_rows` the unit is a person named in `who`.
+
+    With `missing`, every column has one cell more.
+    """
+    from dpsynth.schema import Column, Schema
+
+    columns = tuple(
+        Column(name=f"c{i}", type="category", values=tuple(map(str, range(size))), missing=missing, basis="test")
+        for i, size in enumerate(sizes)
+    )
+    if max_rows is None:
+        return Schema(table="test", columns=columns, neighbours=neighbours)
+    return Schema(
+        table="test", columns=columns, neighbours=neighbours, entity="person", unit_column="who", max_rows=max_rows
+    )
+
+
+def make_frame(rows: Sequence[Sequence[int]], *, columns: int, who: Sequence[object] | None = None) -> pd.DataFrame:
+    """A data frame for `make_schema`: rows of cell codes, and whose each row is."""
+    import pandas as pd
+
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), columns)
+    data = {f"c{i}": pd.array([str(code) for code in table[:, i]], dtype="string") for i in range(columns)}
+    ids = {} if who is None else {"who": pd.array([str(person) for person in who], dtype="string")}
+    return pd.DataFrame({**data, **ids})
+
+
+def open_curator(
+    frame: pd.DataFrame, schema: Schema, *, seed: int, reservation: Any = None, holdout: Fraction = Fraction(0)
+) -> Curator:
+    """A curator whose key and noise follow from `seed`, charging to a `Book` unless a reservation is given."""
+    from dpsynth.curator import Curator
+
+    with mock.patch("dpsynth.curator.SystemRng", return_value=SeededRng(seed)):
+        return Curator.of_frame(frame, schema, Book() if reservation is None else reservation, holdout=holdout)
+
+
+@pytest.fixture(scope="session", name="seeded")
+def _seeded() -> type[SeededRng]:
+    return SeededRng
+
+
+@pytest.fixture(scope="session", name="book")
+def _book() -> type[Book]:
+    return Book
+
+
+@pytest.fixture(scope="session", name="make_schema")
+def _make_schema() -> Callable[..., Schema]:
+    return make_schema
+
+
+@pytest.fixture(scope="session", name="make_frame")
+def _make_frame() -> Callable[..., pd.DataFrame]:
+    return make_frame
+
+
+@pytest.fixture(scope="session", name="open_curator")
+def _open_curator() -> Callable[..., Curator]:
+    return open_curator

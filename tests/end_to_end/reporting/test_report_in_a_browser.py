@@ -1,0 +1,101 @@
+"""The page in a real browser: nothing is refused or runs, and nothing is wider than the window."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from reports import Report
+from reports.render import to_html
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
+
+# The page forbids scripts, its measurer does not: the page sits in a frame as wide as the window that is asked for.
+MEASURE = """<!DOCTYPE html><meta charset="utf-8"><title>measure</title>
+<iframe id="f" style="width:{width}px;height:900px;border:0" srcdoc="{page}"></iframe><pre id="out"></pre>
+<script>
+document.getElementById("f").onload = (event) => {{
+  const page = event.target.contentDocument, wide = [];
+  for (const node of page.body.querySelectorAll("*")) {{
+    const box = node.getBoundingClientRect();
+    if (box.width && box.right > {width} + 1 && !node.closest(".skip, thead")) wide.push(node.outerHTML.slice(0, 120));
+  }}
+  document.getElementById("out").textContent = JSON.stringify({{
+    scroll: page.documentElement.scrollWidth,
+    seen: page.documentElement.clientWidth,
+    title: page.title,
+    ground: page.defaultView.getComputedStyle(page.querySelector(".verdict")).backgroundColor,
+    small: [...page.querySelectorAll("svg.figure")].map((node) => node.getBoundingClientRect().width),
+    wide: wide.slice(0, 5),
+  }});
+}};
+</script>
+"""
+
+
+def browse(folder: Path, page: str, width: int) -> tuple[dict[str, object], str]:
+    """What the page measures at one width, and what the browser had to say."""
+    assert CHROMIUM is not None
+    path = folder / "measure.html"
+    path.write_text(MEASURE.format(width=width, page=html.escape(page, quote=True)), encoding="utf-8")
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+        "--window-size=1400,1000",
+        path.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    assert found[1]
+    return json.loads(html.unescape(found[1])), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["shareable", "internal", "hostile"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_it_fits_the_window_and_keeps_its_own_rules(builder: ModuleType, tmp_path: Path, kind: str, width: int) -> None:
+    evidence = builder.internal(columns=builder.hostile_columns()) if kind == "hostile" else builder.internal()
+    edition = "shareable" if kind == "shareable" else "internal"
+    page = to_html(Report.of(builder.policy(), evidence, on=builder.TODAY, edition=edition))
+    measured, said = browse(tmp_path, page, width)
+    assert measured["wide"] == []
+    assert measured["scroll"] == measured["seen"], "no sideways scrolling"
+    assert width - 20 <= int(str(measured["seen"])) <= width, "the window less its scroll bar"
+    assert str(measured["title"]).startswith("Pass: privacy report")
+    assert measured["ground"] == "rgb(238, 246, 241)", "the style sheet is in force under the page's own policy"
+    assert all(isinstance(size, float | int) and size > 300 for size in measured["small"])  # type: ignore[attr-defined]
+    assert not re.search(r"Content Security Policy|Refused to|blocked", said)
+
+
+def test_the_policy_of_the_page_is_in_force(builder: ModuleType, tmp_path: Path) -> None:
+    """The check above can fail: a style and a script that are not the page's own are refused."""
+    page = to_html(Report.of(builder.policy(), builder.internal(), on=builder.TODAY))
+    spoiled = page.replace("</main>", '<p style="color:red">x</p><script>document.title = "ran"</script></main>')
+    assert spoiled != page
+    measured, said = browse(tmp_path, spoiled, 1280)
+    assert str(measured["title"]).startswith("Pass")
+    assert re.search(r"Content Security Policy|Refused to|blocked", said)

@@ -1,0 +1,182 @@
+"""Design rule 13: with the differentially private outputs fixed, no shareable byte depends on a real row."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth import Curator, Ledger, Schema
+from reports.policy import Policy
+from reports.pipeline import Settings, publish
+
+SETTINGS = {"epsilon": 1, "delta": "1e-6", "holdout": "0.4", "rows": 60}
+
+
+class Tape:
+    """Records the curator's noisy answers in a first run and plays them back in the next ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers: list[Any] = []
+        self.playing = False
+        self.place = 0
+        for name in ("measure", "select", "count_successes"):
+            monkeypatch.setattr(Curator, name, self._wrapped(getattr(Curator, name)))
+
+    def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(curator: Curator, *arguments: Any) -> Any:
+            found = method(curator, *arguments)  # always run: it has to be charged, and must not fail on any rows
+            if not self.playing:
+                self.answers.append(found)
+                return found
+            self.place += 1
+            return self.answers[self.place - 1]
+
+        return call
+
+    def rewind(self) -> None:
+        self.playing, self.place = True, 0
+
+
+@pytest.fixture
+def fixed(case, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Path]:  # type: ignore[no-untyped-def]
+    """Runs a release on some rows, with everything fixed that is random or a clock and says nothing about rows."""
+    tape = Tape(monkeypatch)
+    schema = Schema.load(case.schema)
+    extracts: list[Any] = []
+    real_extract = Ledger.extract
+
+    def extract(ledger: Ledger, **words: Any) -> Any:
+        extracts.append(real_extract(ledger, **words))
+        return extracts[0]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    monkeypatch.setattr(Ledger, "extract", extract)
+    monkeypatch.setattr("reports.pipeline.datetime", Clock)
+    monkeypatch.setattr("reports.pipeline.uuid.uuid4", lambda: "00000000-0000-4000-8000-000000000000")
+    monkeypatch.setattr("reports.pipeline.sampling_generator", lambda: np.random.default_rng(5))
+    count = 0
+
+    def go(lines: list[str]) -> Path:
+        nonlocal count
+        count += 1
+        case.write(lines)
+        ledger = Ledger.create(
+            case.folder / f"ledger{count}", population="test", epsilon=2, delta="1e-6", entity="person"
+        )
+        out = case.folder / f"fixed{count}"
+        publish(
+            case.data,
+            schema=schema,
+            ledger=ledger,
+            settings=Settings(policy=Policy.load("internal-test"), **SETTINGS),  # type: ignore[arg-type]
+            out=out,
+        )
+        tape.rewind()
+        return out
+
+    return go
+
+
+def shareable(out: Path) -> dict[str, bytes]:
+    """Every byte under release/, but for the salted commitment to the internal files."""
+    found = {}
+    for path in sorted((out / "release").rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.name == "manifest.json":
+                content = re.sub(rb'"internal_commitment": "[0-9a-f]{64}"', b"", content)
+            found[path.relative_to(out).as_posix()] = content
+    assert "release/manifest.json" in found
+    return found
+
+
+def test_real_rows_do_not_reach_shareable_bytes(  # type: ignore[no-untyped-def]
+    fixed, table_rows: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = table_rows(1200)
+    first = fixed(base)
+    expected = shareable(first)
+    synthetic = pd.read_parquet(first / "release" / "synthetic.parquet").iloc[0]
+    a_synthetic_row = f"p5000,{synthetic['age']},{synthetic['town']},,{'yes' if synthetic['ill'] else 'no'}"
+    changes = {
+        "a person vanishes": [line for line in base if not line.startswith("p7,")],
+        "n changes": base[: len(base) // 2],
+        "a minimum changes": [*base, "p9999,-40,A,-1000,no"],
+        "a category changes": [*base, "p9999,30,ELSEWHERE,10,no"],
+        "a row equals a synthetic row": [*base, a_synthetic_row],
+        "one row": base[:1],
+        "no rows": [],
+        "other rows": table_rows(900, seed=2),
+        "half the people are copies of one": base[:600] + [f"q{i},30,A,10,yes" for i in range(600)],
+    }
+    reviews = {(first / "internal" / "verdict.json").read_bytes()}
+    for name, lines in changes.items():
+        out = fixed(lines)
+        assert shareable(out) == expected, name
+        reviews.add((out / "internal" / "verdict.json").read_bytes())
+    assert len(reviews) > 1, "the internal review did see the difference"
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("an attack errs")
+
+    monkeypatch.setattr("attacks.run_suite", broken)
+    out = fixed(base)
+    assert shareable(out) == expected
+    assert b"RuntimeError" in (out / "internal" / "evidence.json").read_bytes()
+
+
+def test_canaries_appear_nowhere(case, table_rows: Callable[..., list[str]]) -> None:  # type: ignore[no-untyped-def]
+    """Strings from undeclared values, unit ids, file names, paths, user and host names stay inside."""
+    place = case.folder / "CANARYFOLDER"
+    place.mkdir()
+    data = place / "CANARYFILE.csv"
+    lines = [*table_rows(600), "CANARYUNIT,41,CANARYVALUE,77.77,yes", "CANARYUNIT,CANARYNUMBER,A,8675309.25,CANARYFLAG"]
+    data.write_text("who,age,town,cost,ill\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    code = case(
+        "release", data, "--schema", case.schema, "--ledger", case.ledger, "--epsilon", 1, "--delta", "1e-6",
+        "--holdout", "0.4", "--out", case.out,
+    )  # fmt: skip
+    assert code in (0, 1, 3, 4), case.stderr
+    assert case("gate", case.out, "--junit", case.folder / "g.xml", "--sarif", case.folder / "g.sarif") in (0, 1, 3, 4)
+    assert case("report", case.out, "--format", "md", "--out", case.folder / "r.md") == 0
+    assert case("report", case.out, "--format", "json", "--out", case.folder / "r.json") == 0
+    files = [path for path in (case.out / "release").rglob("*") if path.is_file()]
+    files += [case.folder / name for name in ("g.xml", "g.sarif", "r.md", "r.json")]
+    needles = [b"CANARY", b"8675309", str(case.folder).encode(), getpass.getuser().encode() + b"@"]
+    if len(platform.node()) > 4:
+        needles.append(platform.node().encode())
+    for path in files:
+        content = path.read_bytes()
+        for needle in needles:
+            assert needle not in content, f"{needle!r} in {path.name}"
+    for text in (case.stdout, case.stderr):
+        assert "CANARY" not in text
+    for path in (case.out / "internal").rglob("*"):
+        assert b"CANARY" not in path.read_bytes(), path.name
+
+
+def test_internal_folder_is_for_its_owner(case) -> None:  # type: ignore[no-untyped-def]
+    assert case.release("--no-gate", "--rows", 20) == 0
+    assert (case.out / "internal").stat().st_mode & 0o777 == 0o700
+
+
+def test_two_releases_of_the_same_rows_differ(case) -> None:  # type: ignore[no-untyped-def]
+    """There is no seed: noise is fresh every time."""
+    tables = []
+    for i in range(2):
+        assert case.release("--no-gate", "--rows", 200, epsilon="0.5", out=case.folder / f"r{i}") == 0
+        tables.append(pd.read_parquet(case.folder / f"r{i}" / "release" / "synthetic.parquet"))
+    assert not tables[0].equals(tables[1])

@@ -1,0 +1,200 @@
+"""The commands around a release, and the promises of their exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from dpsynth import Schema
+
+
+@pytest.fixture
+def released(case):  # type: ignore[no-untyped-def]
+    """A release with a holdout."""
+    code = case.release("--holdout", "0.4")
+    assert code in (0, 1, 3, 4), case.stderr
+    case.code = code
+    return case
+
+
+def test_release_ends_with_its_verdict(released) -> None:  # type: ignore[no-untyped-def]
+    verdict = json.loads((released.out / "release" / "verdict.json").read_text())
+    assert verdict["exit_code"] == released.code
+    assert released.stdout.splitlines()[0] == verdict["verdict"]
+    present = {path.name for path in (released.out / "release").iterdir()}
+    assert present == {
+        "synthetic.parquet", "model", "schema.toml", "manifest.json", "evidence.json", "policy.toml", "verdict.json",
+        "report.html", "signature",
+    }  # fmt: skip
+    assert json.loads((released.out / "release" / "signature").read_text())["signature"] is None
+
+
+def test_charge_equals_the_promise(released) -> None:  # type: ignore[no-untyped-def]
+    from dpsynth import Cap
+
+    extract = released.extract()
+    assert extract.charged == Cap.of(1, "1e-6").cost
+    assert extract.charged.epsilon("1e-6") <= 1
+    shares = json.loads((released.out / "release" / "evidence.json").read_text())["guarantee"]["shares"]
+    spent = sum(share["rho"]["v"] for share in shares)
+    assert 0.998 * float(extract.charged.rho) < spent <= float(extract.charged.rho) * (1 + 1e-12)
+    assert {share["purpose"]["v"] for share in shares} == {
+        "1-way marginals",
+        "selection",
+        "2-way marginals",
+        "attack counts",
+    }
+
+
+def test_synthetic_rows_are_in_the_schema(released) -> None:  # type: ignore[no-untyped-def]
+    frame = pd.read_parquet(released.out / "release" / "synthetic.parquet")
+    assert list(frame.columns) == list(Schema.load(released.schema).names)
+    assert frame["age"].between(0, 99).all()
+    assert frame["town"].isin(list("ABCD")).all()
+    assert frame["cost"].dropna().between(0, 1000).all()
+    assert frame["cost"].isna().any()
+
+
+def test_gate_repeats_the_verdict_without_private_data(released, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    elsewhere = tmp_path / "copy"
+    shutil.copytree(released.out / "release", elsewhere)
+    assert released("gate", elsewhere, "--json") == released.code
+    found = json.loads(released.stdout)
+    assert found["exit_code"] == released.code
+    wanted = {"id", "class", "status", "estimate", "low", "high", "confidence", "n"}
+    assert all(wanted <= rule.keys() for rule in found["rules"])
+    assert not any(rule["class"] in ("P3", "P4") for rule in found["rules"])
+
+
+def test_without_a_holdout_the_attack_rules_are_incomplete(case) -> None:  # type: ignore[no-untyped-def]
+    assert case.release() in (1, 4)
+    states = {
+        rule["id"]: rule["status"] for rule in json.loads((case.out / "release" / "verdict.json").read_text())["rules"]
+    }
+    assert all(state == "incomplete" for rule, state in states.items() if rule.startswith("attacks."))
+    assert any(rule.startswith("attacks.") for rule in states)
+
+
+def test_no_gate_says_so(case) -> None:  # type: ignore[no-untyped-def]
+    assert case.release("--no-gate") == 0
+    assert "must not be published" in case.stderr
+    assert "must not be published" in json.loads((case.out / "release" / "manifest.json").read_text())["published"]
+    assert case("gate", case.out, "--policy", "internal-test") in (1, 3, 4)  # never a pass
+
+
+def test_allow_lets_needs_human_through_and_nothing_else(case) -> None:  # type: ignore[no-untyped-def]
+    case.schema.write_text(case.schema.read_text().replace('basis      = "made for the tests"', ""), encoding="utf-8")
+    assert case.release("--holdout", "0.4") in (1, 3, 4)
+    assert case("gate", case.out, "--allow", "fail") == 2
+    without = case("gate", case.out)
+    allowed = case("gate", case.out, "--allow", "needs_human")
+    assert allowed == (0 if without == 3 else without)
+
+
+def test_verify_finds_every_change(released) -> None:  # type: ignore[no-untyped-def]
+    assert released("verify", released.out, "--against", released.out / "release" / "manifest.json") == 0
+    assert "unsigned" in released.stdout
+    assert released("verify", released.out, "--against", released.out / "release" / "report.html") == 0
+    folder = released.out / "release"
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "signature")):
+        good = path.read_bytes()
+        path.write_bytes(good + b" ")
+        assert released("verify", released.out) == 5, path
+        assert released("gate", released.out) == 5, path
+        path.write_bytes(good)
+    (folder / "extra").write_text("x")
+    assert released("verify", released.out) == 5
+    (folder / "extra").unlink()
+    (folder / "policy.toml").unlink()
+    assert released("verify", released.out) == 5
+
+
+def test_ledger_verify_against_a_report(released) -> None:  # type: ignore[no-untyped-def]
+    backup = released.folder / "backup.ledger"
+    shutil.copy(released.ledger, backup)
+    assert released.release("--no-gate", epsilon="0.5", out=released.folder / "second") == 0
+    for report in ("manifest.json", "evidence.json"):
+        assert (
+            released(
+                "ledger", "verify", released.ledger, "--against", released.folder / "second/release" / "manifest.json"
+            )
+            == 0
+        )
+        assert released("ledger", "verify", released.ledger, "--against", released.out / "release" / report) == 0
+    assert released("ledger", "verify", backup, "--against", released.folder / "second/release/manifest.json") == 5
+
+
+def test_sample_draws_more_rows_for_free(released) -> None:  # type: ignore[no-untyped-def]
+    before = released.extract().seq
+    for name in ("more.csv", "more.parquet"):
+        assert released("sample", released.out, "--rows", 25, "--out", released.folder / name) == 0
+    assert len(pd.read_csv(released.folder / "more.csv")) == 25
+    assert len(pd.read_parquet(released.folder / "more.parquet")) == 25
+    assert released.extract().seq == before
+    assert released("sample", released.out, "--rows", 25, "--out", released.folder / "more.csv") == 2
+    assert released("sample", released.out, "--rows", 0, "--out", released.folder / "none.csv") == 2
+
+
+def test_a_job_runs_once(case) -> None:  # type: ignore[no-untyped-def]
+    assert case.release("--no-gate", "--job-id", "monday", epsilon="0.5") == 0
+    charged = case.extract().charged_nano
+    assert case.release("--no-gate", "--job-id", "monday", epsilon="0.5", out=case.folder / "again") == 7
+    assert case.extract().charged_nano == charged
+
+
+def test_attack_command_on_files(case, table_rows) -> None:  # type: ignore[no-untyped-def]
+    header = "who,age,town,cost,ill\n"
+    lines = table_rows(2600)
+    fit = [line for line in lines if int(line.split(",")[0][1:]) % 2]
+    control = [line for line in lines if not int(line.split(",")[0][1:]) % 2]
+    files = {"train": fit, "control": control}
+    for name, content in files.items():
+        (case.folder / f"{name}.csv").write_text(header + "\n".join(content) + "\n")
+    copied = [line.split(",", 1)[1] for line in fit]
+    (case.folder / "leaky.csv").write_text("age,town,cost,ill\n" + "\n".join(copied) + "\n")
+    words = [
+        "attack",
+        "--train",
+        case.folder / "train.csv",
+        "--control",
+        case.folder / "control.csv",
+        "--schema",
+        case.schema,
+    ]
+    code = case(*words, "--synthetic", case.folder / "leaky.csv", "--json", "--out", case.folder / "evidence.json")
+    assert code == 1, case.stderr
+    found = json.loads(case.stdout)
+    assert found["verdict"] == "fail"
+    assert all(item["class"] == "P3" for item in found["attacks"])
+    assert case("attack", "--train", case.folder / "train.csv", "--control", case.folder / "train.csv", "--schema", case.schema,
+                "--synthetic", case.folder / "leaky.csv") == 2  # fmt: skip
+
+
+def test_ledger_commands(case) -> None:  # type: ignore[no-untyped-def]
+    assert case("ledger", "create", case.ledger, "--population", "x", "--epsilon", 1, "--delta", "1e-6") == 2
+    assert case("ledger", "show", case.ledger, "--json") == 0
+    assert json.loads(case.stdout)["remaining_epsilon"] == 2.0
+    assert case("ledger", "amend", case.ledger, "--epsilon", 1, "--reason", "r", "--approver", "a") == 2
+    assert case("ledger", "amend", case.ledger, "--epsilon", 3, "--reason", "r", "--approver", "a") == 0
+    assert case("ledger", "import", case.ledger, "--epsilon", 1, "--note", "n") == 2
+    assert case("ledger", "import", case.ledger, "--not-dp", "--note", "n") == 0
+    assert case("ledger", "verify", case.ledger) == 0
+    assert case("ledger", "show", case.ledger) == 0
+    assert case.release("--holdout", "0.4") in (1, 3, 4)  # an import that is not DP can never end in a pass
+
+
+def test_usage_mistakes_are_exit_code_2(case) -> None:  # type: ignore[no-untyped-def]
+    for words in (
+        ["nope"],
+        ["release"],
+        ["gate"],
+        ["gate", case.folder / "none"],
+        ["verify", case.folder],
+        ["sample", "x"],
+    ):
+        assert case(*words) == 2, words
+    assert case("--help") == 0
+    assert case("--version") == 0

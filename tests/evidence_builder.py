@@ -1,0 +1,330 @@
+"""Builds evidence as one release of the demo would make it, for the tests of gate, policy and pages.
+
+Loaded by path from the conftest files beside the tests, because test folders are not packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from functools import cache
+from typing import Any
+
+from dpsynth.privacy import Cap, advantage_bound, tpr_bound
+from reports.evidence import Evidence, Leaf
+from reports.gate import Verdict, decide
+from reports.policy import Policy
+
+TODAY = date(2026, 11, 21)
+COST = Cap.of(1, "1e-6").cost
+LIFETIME = Cap.of(2, "1e-6").lifetime(COST)
+
+COLUMNS = (
+    ("year", "ordinal", "other", 5, 0.0021, 0.0019),
+    ("site", "category", "quasi_identifier", 6, 0.0043, 0.0038),
+    ("coins", "category", "other", 5, 0.0035, 0.0036),
+    ("xage", "number", "quasi_identifier", 16, 0.0118, 0.0102),
+    ("female", "boolean", "quasi_identifier", 2, 0.0009, 0.0011),
+    ("income", "number", "quasi_identifier", 17, 0.0132, 0.0121),
+    ("educdec", "number", "quasi_identifier", 13, 0.0094, 0.0088),
+    ("mdvis", "number", "sensitive", 14, 0.0127, 0.0109),
+    ("outpdol", "number", "sensitive", 16, 0.0141, 0.0117),
+    ("inpdol", "number", "sensitive", 12, 0.0063, 0.0071),
+    ("totadm", "ordinal", "sensitive", 7, 0.0031, 0.0034),
+    ("physlm", "boolean", "sensitive", 3, 0.0017, 0.0016),
+    ("mhi", "number", "sensitive", 13, 0.0125, 0.0108),
+)
+
+ATTACKS: dict[str, tuple[str, float, float, float, float]] = {
+    # what counts as a success, rate on persons used, on persons not used, half width of the excess, excess on a copy
+    "exact_match": (
+        "one of the person's rows, as recorded, stands in the synthetic table",
+        0.0341,
+        0.0312,
+        0.0368,
+        0.9688,
+    ),
+    "membership": (
+        "the closest synthetic row is nearer than nine in ten synthetic rows are to one another",
+        0.1127,
+        0.1068,
+        0.0421,
+        0.8812,
+    ),
+    "linkage": (
+        "the synthetic row with the person's quasi-identifiers also has the person's number of visits",
+        0.0784,
+        0.0809,
+        0.0397,
+        0.9105,
+    ),
+    "attribute_inference": (
+        "the person's limitation is guessed from the other columns by a rule learned on synthetic rows",
+        0.1433,
+        0.1391,
+        0.0446,
+        0.3127,
+    ),
+}
+
+
+def formula(value: Any, **more: Any) -> Leaf:
+    return Leaf(value, "P1", "formula of rho", **more)
+
+
+def declared(value: Any) -> Leaf:
+    return Leaf(value, "P0", "schema and settings")
+
+
+def ledger_fact(value: Any) -> Leaf:
+    return Leaf(value, "P0", "ledger")
+
+
+def charged(value: float, half: float | None = None, n: int = 5894) -> Leaf:
+    interval = {} if half is None else {"low": value - half, "high": value + half, "confidence": 0.95}
+    return Leaf(value, "P2", "charged counts with discrete Gaussian noise", ledger_seq=(2,), n=n, **interval)
+
+
+def internal_number(value: Any, half: float | None = None, n: int | None = 5912) -> Leaf:
+    interval = {} if half is None else {"low": value - half, "high": value + half, "confidence": 0.95}
+    return Leaf(value, "P3", "attack on real rows", n=n, **interval)
+
+
+def review(excess: float, attack: float, control: float, baseline: float, copy: float, half: float) -> dict[str, Any]:
+    return {
+        "measure": Leaf("success rate of the attack", "P3", "attack suite"),
+        "knows": Leaf("the synthetic rows, and the person's other columns", "P3", "attack suite"),
+        "status": Leaf("measured", "P3", "attack suite"),
+        "excess": internal_number(excess, half),
+        "attack": internal_number(attack),
+        "control": internal_number(control),
+        "baseline": internal_number(baseline),
+        "positive_control": internal_number(copy),
+        "detected": internal_number(True),
+        "p_value": internal_number(0.61),
+        "n": internal_number(5912, n=None),
+    }
+
+
+def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -> dict[str, Any]:
+    """The whole internal tree, as nested dictionaries that a test may change before it makes evidence of it."""
+    columns = tuple(columns)
+    grid = (0.001, 0.01, 0.05, 0.1)
+    return {
+        "created_at": declared("2026-11-21T09:14:05Z"),
+        "review_on": declared("2027-11-21"),
+        "limits": declared(
+            (
+                "What the data say about groups may be concluded about any member of a group.",
+                "Only attackers who see the synthetic rows alone were tried; re-running the generator was not.",
+                "Pairs of columns that were not measured are reproduced only as far as measured ones imply them.",
+                "Rows of one person are synthesised as if they were rows of different persons.",
+            )
+        ),
+        "tool": {"name": declared("dpsynth"), "version": declared("0.1.0"), "python": declared("3.11.9")},
+        "release": {
+            "release_id": declared("0f9d6d0e-2a54-4c2c-9a07-5f0a1f9a7c11"),
+            "kind": declared("data and model"),
+            "synthesizer": declared("mst"),
+            "rows": Leaf(12074, "P1", "noisy total of the fit side"),
+            "purpose": declared("Trying out analyses and software on rows that describe nobody in particular."),
+            "published": declared("gate"),
+        },
+        "source": {"table": declared("rand-hie"), "population": declared("rand-hie-participants")},
+        "unit": {
+            "entity": declared("person"),
+            "max_rows": declared(5),
+            "neighbours": declared("add_remove"),
+            "bounding": declared("at most 5 rows of a person are kept, chosen by a secret keyed hash"),
+        },
+        "columns": [
+            {
+                "name": declared(name),
+                "type": declared(kind),
+                "role": declared(role),
+                "size": declared(size),
+                "source": declared("declared"),
+                "basis": declared("published study design, or a round bound chosen without looking"),
+                "treatment": declared("modelled"),
+            }
+            for name, kind, role, size, _, _ in columns
+        ]
+        + [
+            {
+                "name": declared("zper"),
+                "type": declared("identifier"),
+                "role": declared("direct_identifier"),
+                "source": declared("declared"),
+                "treatment": declared("dropped; used as the unit only"),
+            }
+        ],
+        "domain": {"basis": declared("stated"), "from_data": declared("none")},
+        "guarantee": {
+            "definition": declared("zCDP"),
+            "rho": formula(float(COST.rho)),
+            "epsilon": formula(1.0),
+            "delta": declared(1e-6),
+            "unit": declared("person"),
+            "profile": [
+                {"epsilon": formula(float(COST.epsilon(delta))), "delta": formula(float(delta))}
+                for delta in ("1e-4", "1e-5", "1e-6", "1e-8")
+            ],
+            "shares": [
+                {"purpose": declared("row count and one-column tables"), "rho": formula(float(COST.rho) * 0.3)},
+                {"purpose": declared("choice of column pairs"), "rho": formula(float(COST.rho) * 0.3)},
+                {"purpose": declared("tables of column pairs"), "rho": formula(float(COST.rho) * 0.3)},
+                {"purpose": declared("charged attack counts"), "rho": formula(float(COST.rho) * 0.1)},
+            ],
+            "unprotected_quantities": declared(()),
+            "covers": declared(
+                (
+                    "the synthetic rows",
+                    "the saved model",
+                    "the number of rows",
+                    "the charged attack counts on this page",
+                )
+            ),
+            "assumptions": declared(
+                (
+                    "One person has one value of the unit column.",
+                    "The machine that made the release was not observed while it worked.",
+                )
+            ),
+        },
+        "implementation": {
+            "noise": declared("discrete Gaussian, exact rejection sampling in integers"),
+            "selection": declared("noisy maximum, exact"),
+            "randomness": declared("operating system entropy; no seed exists"),
+            "floating_point": declared(False),
+            "known_violations": declared(()),
+        },
+        "ledger": {
+            "ledger_id": ledger_fact("5b1c7f0a-9f43-4d0e-8f49-0d8d9b1f2f60"),
+            "seq": ledger_fact(2),
+            "head": ledger_fact("9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"),
+            "cap_epsilon": ledger_fact(2.0),
+            "cap_delta": ledger_fact(1e-6),
+            "spent_before_epsilon": formula(0.0),
+            "spent_epsilon": formula(1.0),
+            "remaining": formula(1.674),
+            "attempts": ledger_fact(1),
+            "denied": ledger_fact(0),
+            "orphans": ledger_fact(0),
+            "imports": ledger_fact(0),
+            "imports_not_dp": ledger_fact(0),
+            "verified": ledger_fact(True),
+            "amendments": [],
+        },
+        "risk": {
+            "tpr_at_fpr": formula(tpr_bound(LIFETIME, 0.01)),
+            "advantage": formula(advantage_bound(LIFETIME)),
+            "table": [
+                {
+                    "fpr": formula(x),
+                    "release": formula(tpr_bound(COST, x)),
+                    "cumulative": formula(tpr_bound(LIFETIME, x)),
+                }
+                for x in grid
+            ],
+            "success": [{"baseline": formula(x), "bound": formula(tpr_bound(COST, x))} for x in (0.01, 0.05, 0.1, 0.5)],
+        },
+        "attacks": {
+            name: {
+                "success": declared(success),
+                "excess": charged(fit - control, half),
+                "fit_rate": charged(fit, half * 0.6, n=3541),
+                "control_rate": charged(control, half * 0.75, n=2353),
+                "powered": Leaf(True, "P1", "the same attack on a leaky copy of model rows"),
+                "positive_control": Leaf(
+                    copy,
+                    "P1",
+                    "excess on model rows that were copied, against fresh model rows",
+                    low=copy - half,
+                    high=copy + half,
+                    confidence=0.95,
+                ),
+                "bound": charged(tpr_bound(COST, min(1.0, control + half * 0.75))),
+            }
+            for name, (success, fit, control, half, copy) in ATTACKS.items()
+        },
+        "utility": {
+            "tv1": Leaf(0.0081, "P1", "synthetic rows against noisy one-column tables"),
+            "tv2": Leaf(0.0312, "P1", "synthetic rows against noisy tables of pairs"),
+            "columns": [
+                {
+                    "name": declared(name),
+                    "tv": Leaf(tv, "P1", "synthetic rows against the noisy table"),
+                    "noise": Leaf(noise, "P1", "formula of sigma"),
+                }
+                for name, _, _, _, tv, noise in columns
+            ],
+        },
+        "review": {
+            "rows_fit": internal_number(12102, n=None),
+            "rows_control": internal_number(8088, n=None),
+            "exact_match": review(0.0021, 0.0331, 0.0310, 0.0302, 1.0, 0.0118),
+            "nearest_record": review(0.0043, 0.5043, 0.5, 0.5, 0.98, 0.0187),
+            "membership": review(0.0068, 0.0812, 0.0744, 0.05, 0.93, 0.0342),
+            "linkage": review(-0.0019, 0.0779, 0.0798, 0.0751, 0.88, 0.0163),
+            "singling_out": review(0.0034, 0.0512, 0.0478, 0.0466, 0.71, 0.0291),
+            "attribute_inference": review(0.0051, 0.1421, 0.1370, 0.1552, 0.64, 0.0214),
+            "utility": {
+                "tv1": internal_number(0.0107, n=None),
+                "tv2": internal_number(0.0288, n=None),
+            },
+        },
+    }
+
+
+@cache
+def _whole() -> Evidence:
+    return Evidence(tree())
+
+
+def internal(changed: dict[str, Leaf | None] | None = None, **more: Any) -> Evidence:
+    """Internal evidence of a release that passes, with leaves changed or (None) removed by path."""
+    evidence = Evidence(tree(**more)) if more else _whole()
+    for path, leaf in (changed or {}).items():
+        evidence = evidence.with_leaf(path, leaf)
+    return evidence.with_disclosure()
+
+
+def shareable(changed: dict[str, Leaf | None] | None = None, **more: Any) -> Evidence:
+    return internal(changed, **more).shareable()
+
+
+@cache
+def policy() -> Policy:
+    return Policy.load("internal-test")
+
+
+def release_verdict(evidence: Evidence, on: date = TODAY) -> Verdict:
+    return decide(policy(), evidence, stage="release", on=on)
+
+
+def review_verdict(evidence: Evidence, on: date = TODAY) -> Verdict:
+    return decide(policy(), evidence, stage="review", on=on)
+
+
+HOSTILE = (
+    '<script>alert("x")</script>',
+    "<img src=x onerror=alert(1)>",
+    "&lt;b&gt; &amp; \"quotes\" 'single' `ticks`",
+    "=cmd|'/C calc'!A0",
+    "+SUM(1+1)*cmd|' /C calc'!A0",
+    "| a | b |\n|---|---|\n# heading",
+    "[click](javascript:alert(1)) ![x](https://example.invalid/x.png)",
+    "https://example.invalid www.example.invalid a@example.invalid @someone",
+    "\x1b[31mred\x1b[0m\x07\x08\x00",
+    "abc\u202edef\u2066ghi\u200b\ufeff",
+    "]]><![CDATA[ --> <!-- {{ 7*7 }} {% raw %} %s %n",
+    "</title></style></svg></text>",
+    "x" * 10_240,
+    "\u05e9\u05dc\u05d5\u05dd",
+    "caf\u00e9 \u6570\u636e",
+)
+"""Column names that want to do harm; the schema refuses some of them, and the pages do not rely on that."""
+
+
+def hostile_columns() -> tuple[tuple[str, str, str, int, float, float], ...]:
+    return tuple((name, "category", "other", 3, 0.01, 0.008) for name in HOSTILE)

@@ -1,0 +1,141 @@
+"""Reading policies: strict, and no rule of the release stage about an internal number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpsynth.errors import UsageError
+from reports import Policy
+from reports.paths import PATHS, REVIEW_PATHS
+from reports.policy import shipped
+
+HEAD = 'schema = "dpsynth.policy/1"\nname = "p"\nversion = "1"\nreason = "because"\n'
+
+
+def rule(**changes: Any) -> str:
+    keys = {
+        "id": '"a"',
+        "evidence": '"guarantee.epsilon"',
+        "stage": '"release"',
+        "at_most": "1.0",
+        "reason": '"why"',
+    } | changes
+    return "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items() if value is not None)
+
+
+def test_the_smallest_policy() -> None:
+    policy = Policy.parse(HEAD + rule())
+    assert (policy.name, policy.rules[0].threshold, policy.rules[0].side) == ("p", 1.0, None)
+    assert policy.human == ()
+    assert not policy.waivers.allowed
+
+
+def test_shipped_policies_can_be_read() -> None:
+    assert "internal-test" in shipped()
+    for name in shipped():
+        policy = Policy.load(name)
+        assert policy.name == name
+        assert all(len(rule.reason) > 15 for rule in policy.rules)
+        assert policy.stage("release")
+        assert policy.stage("review")
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    import hashlib
+
+    path = tmp_path / "my policy.toml"
+    path.write_text(HEAD + rule(), encoding="utf-8")
+    assert Policy.load(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert Policy.load(str(path)) == Policy.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("not toml", "TOML"),
+        (HEAD, "no rule"),
+        (HEAD.replace("policy/1", "policy/2") + rule(), "schema"),
+        (HEAD.replace('name = "p"\n', "") + rule(), "name"),
+        (HEAD.replace('reason = "because"\n', "") + rule(), "reason"),
+        (HEAD.replace('version = "1"', "version = 1") + rule(), "version"),
+        (HEAD + "extra = 1\n" + rule(), "not known: 'extra'"),
+        (HEAD + rule(severity='"high"'), "not known: 'severity'"),
+        (HEAD + rule(reason=None), "reason"),
+        (HEAD + rule(reason='"  "'), "reason"),
+        (HEAD + rule(id=None), "id"),
+        (HEAD + rule(id='"two words"'), "letters"),
+        (HEAD + rule(stage='"both"'), "stage"),
+        (HEAD + rule(at_most=None), "exactly one"),
+        (HEAD + rule(at_least="0.0"), "exactly one"),
+        (HEAD + rule(at_most="nan"), "finite"),
+        (HEAD + rule(at_most="inf"), "finite"),
+        (HEAD + rule(at_most='"1"'), "finite"),
+        (HEAD + rule(at_most="true"), "finite"),
+        (HEAD + rule(evidence='"guarantee.epsilo"'), "no evidence"),
+        (HEAD + rule(evidence='"guarantee"'), "no evidence"),
+        (HEAD + rule(evidence='"columns[].name"', at_most=None, equals='"x"'), "no evidence"),
+        (HEAD + rule(evidence='"columns[0].name"', at_most=None, equals='"x"'), "no evidence"),
+        (HEAD + rule(evidence='"review.membership.excess"'), "internal"),
+        (HEAD + rule(evidence='"review.membership.auc"', stage='"review"'), "no evidence"),
+        (HEAD + rule(side='"middle"'), "side"),
+        (HEAD + rule(evidence='"ledger.verified"'), "number"),
+        (HEAD + rule(evidence='"ledger.verified"', at_most=None, equals="1"), "kind"),
+        (HEAD + rule(evidence='"ledger.verified"', at_most=None, equals='"true"'), "kind"),
+        (HEAD + rule(evidence='"guarantee.unit"', at_most=None, equals="true"), "kind"),
+        (HEAD + rule(evidence='"guarantee.unit"', at_most=None, one_of="[]"), "one_of"),
+        (HEAD + rule(evidence='"guarantee.unit"', at_most=None, one_of="[1]"), "one_of"),
+        (HEAD + rule(evidence='"guarantee.unit"', at_most=None, one_of='["a"]', side='"low"'), "side"),
+        (HEAD + rule(evidence='"limits"', at_most=None, equals="[]"), "kind"),
+        (HEAD + rule() + rule(), "same id"),
+        (HEAD + "[rule]\nid = 1", "written"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\n", "statement"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\nname = 'n'\n", "not known"),
+        (HEAD + rule() + "[waivers]\nallowed = 1\n", "true or false"),
+        (HEAD + rule() + "[waivers]\nmax_days = -1\n", "days"),
+        (HEAD + rule() + "[waivers]\nforever = true\n", "not known"),
+        (HEAD + "catalog = 'gdpr'\n" + rule(), "list of texts"),
+    ],
+)
+def test_a_policy_that_breaks_a_rule_is_refused(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        Policy.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no-such-policy", "/", "../internal-test", "a\0b"])
+def test_a_policy_that_is_not_there(name: str) -> None:
+    with pytest.raises(UsageError, match="internal-test"):
+        Policy.load(name)
+
+
+@pytest.mark.parametrize("path", sorted(REVIEW_PATHS))
+def test_no_rule_of_the_release_stage_reads_an_internal_path(path: str) -> None:
+    test = {"flag": {"equals": "true"}}.get(REVIEW_PATHS[path].kind, {"at_most": "1.0"})
+    Policy.parse(HEAD + rule(evidence=f'"{path}"', stage='"review"', **({"at_most": None} | test)))
+    with pytest.raises(UsageError, match="internal"):
+        Policy.parse(HEAD + rule(evidence=f'"{path}"', **({"at_most": None} | test)))
+
+
+def test_every_declared_path_can_be_shared_or_is_internal() -> None:
+    """A path whose classes include P3 could feed a release rule by mistake; there is none outside `review`."""
+    assert all(rule.classes <= {"P0", "P1", "P2"} for rule in PATHS.values())
+    assert all(rule.classes == {"P3"} for rule in REVIEW_PATHS.values())
+    assert not PATHS.keys() & REVIEW_PATHS.keys()
+
+
+def test_human_and_waivers_are_read() -> None:
+    text = (
+        HEAD
+        + rule()
+        + '[[human]]\nrole = "controller"\nstatement = "release-decision"\n'
+        + '[waivers]\nallowed = true\nmax_days = 90\napprovers = ["privacy-office"]\nnever = ["ledger.integrity"]\n'
+    )
+    policy = Policy.parse(text)
+    assert (policy.human[0].role, policy.waivers.max_days, policy.waivers.never) == (
+        "controller",
+        90,
+        ("ledger.integrity",),
+    )

@@ -1,0 +1,407 @@
+"""What a changed, cut, rewritten or restored ledger file gives away: by its chain alone, or only beside an anchor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpsynth.errors import BudgetExceeded, DpsynthError, IntegrityError
+from dpsynth.ledger import Anchor, Ledger
+from dpsynth.privacy import Cap, Cost, PrivacyUnit
+
+PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
+SMALL = Cost.zcdp(Fraction(1, 1000))
+Entries = list[dict[str, Any]]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Sixteen entries: a release, a failure, one given back, a denial, an amendment, imports, a release, an orphan."""
+    made = Ledger.create(tmp_path / "ledger.db", population="p", epsilon=1, delta="1e-6", entity="person")
+    release(made)
+    with pytest.raises(RuntimeError):
+        release(made, fails=True)
+    with reserve(made):
+        pass
+    with pytest.raises(BudgetExceeded):
+        reserve(made, Cost.zcdp(Fraction(1)))
+    made.amend(2, reason="second wave", approver="privacy office")
+    made.import_external(cost=SMALL, note="table of 2024")
+    release(made)
+    reserve(made)
+    return made
+
+
+def reserve(ledger: Ledger, cost: Cost = SMALL) -> Any:
+    return ledger.reserve(cost, unit=PERSON, purpose="release")
+
+
+def release(ledger: Ledger, *, fails: bool = False) -> None:
+    with reserve(ledger) as reservation:
+        reservation.start()
+        reservation.spend(SMALL, purpose="all")
+        if fails:
+            raise RuntimeError
+
+
+def sql(path: Path, *statements: str) -> None:
+    """Change the file as its owner can: without the triggers, which are put back afterwards."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            db.execute(statement)
+        for _, definition in triggers:
+            db.execute(definition)
+
+
+def write(path: Path, entries: Entries, *, rechain: bool) -> None:
+    """Replace all entries; `rechain` recomputes every link, as someone who knows the format can."""
+    previous, rows = "0" * 64, []
+    for entry in entries:
+        if rechain:
+            entry = entry | {"prev_hash": previous}
+        body = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        previous = hashlib.sha256(body.encode()).hexdigest()
+        rows.append((entry["seq"], body, previous))
+    sql(path, "DELETE FROM entries")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
+
+
+def read(path: Path) -> Entries:
+    with closing(sqlite3.connect(path)) as db:
+        return [json.loads(body) for (body,) in db.execute("SELECT body FROM entries ORDER BY seq")]
+
+
+def found_alone(path: Path) -> str:
+    """The problem that the file shows without any anchor, or ""."""
+    report = Ledger.inspect(path)
+    assert report.ok == (not report.problems)
+    if report.ok:
+        Ledger.open(path)
+        return ""
+    (problem,) = report.problems
+    with pytest.raises(IntegrityError, match=re.escape(problem)):
+        Ledger.open(path)
+    return problem
+
+
+def test_the_untouched_ledger_is_sound(ledger: Ledger) -> None:
+    assert len(ledger.entries()) == 16
+    assert found_alone(ledger.path) == ""
+    assert ledger.verify([ledger.anchor]).ok
+    write(ledger.path, read(ledger.path), rechain=True)  # the helpers of this file change nothing by themselves
+    assert ledger.verify([ledger.anchor]).ok
+
+
+# ---- found by the chain alone
+
+
+@pytest.mark.parametrize("seq", [0, 1, 7, 14])
+def test_an_edited_row_is_named(ledger: Ledger, seq: int) -> None:
+    sql(ledger.path, f"UPDATE entries SET body = replace(body, '2026', '2025') || ' ' WHERE seq = {seq}")
+    assert f"entry {seq} (its hash" in found_alone(ledger.path)
+
+
+def test_an_edited_row_with_its_own_hash_breaks_the_next_link(ledger: Ledger) -> None:
+    body = json.dumps(read(ledger.path)[4] | {"tool_version": "9"}, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    sql(ledger.path, f"UPDATE entries SET body = '{body}', hash = '{digest}' WHERE seq = 4")
+    assert "entry 5 (it does not follow" in found_alone(ledger.path)
+
+
+def test_a_missing_row_is_named(ledger: Ledger) -> None:
+    sql(ledger.path, "DELETE FROM entries WHERE seq = 6")
+    assert "entry 6 (it is missing)" in found_alone(ledger.path)
+
+
+def test_rows_cannot_be_moved_up(ledger: Ledger) -> None:
+    sql(ledger.path, "DELETE FROM entries WHERE seq = 6", "UPDATE entries SET seq = seq - 1 WHERE seq > 6")
+    assert "entry 6 (" in found_alone(ledger.path)
+
+
+def test_an_emptied_ledger_is_refused(ledger: Ledger) -> None:
+    sql(ledger.path, "DELETE FROM entries")
+    assert "entry 0 (it is missing)" in found_alone(ledger.path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TRIGGER entries_stay",
+        "CREATE TRIGGER swallow BEFORE INSERT ON entries BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE TABLE more (x)",
+        "DROP TABLE entries",
+    ],
+)
+def test_changed_tables_are_refused(ledger: Ledger, statement: str) -> None:
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.execute(statement)
+    assert "tables were changed" in found_alone(ledger.path)
+    with pytest.raises(IntegrityError):
+        reserve(ledger)  # and by a ledger that was open before
+
+
+def at(seq: int, /, **changes: Any) -> Callable[[Entries], object]:
+    return lambda entries: entries[seq].update(changes)
+
+
+def put(seq: int, like: int, **changes: Any) -> Callable[[Entries], object]:
+    return lambda entries: entries.__setitem__(seq, entries[like] | {"seq": seq} | changes)
+
+
+def refund(entries: Entries) -> None:
+    """A job that was started is given back, with all sums right."""
+    sums = {"charged_before": entries[4]["charged_after"], "charged_after": entries[4]["charged_before"]}
+    entries[6] = entries[8] | {"seq": 6, "reservation": 4} | sums
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    return {"unit": {"entity": "person", "max_rows": 5, "neighbours": "add_remove"} | changes}
+
+
+def cost(rho: str, **more: Any) -> dict[str, Any]:
+    return {"cost": {"rho": rho, "delta0": "0"} | more}
+
+
+# Each keeps the chain whole and breaks one rule: where it is found, the rule, the change.
+ILLEGAL: dict[str, tuple[int, str, Callable[[Entries], object]]] = {
+    "a smaller charge": (1, "charge", at(1, charge="1")),
+    "a negative charge": (1, "integer", at(1, charge="-5")),
+    "a smaller sum": (1, "sums", at(1, charged_after={"nano": "1", "delta0": "0"})),
+    "a forgotten sum": (4, "sums", at(4, charged_before={"nano": "0", "delta0": "0"})),
+    "a sum that is no number": (4, "sums", at(4, charged_before=None)),
+    "a cost over the cap": (1, "cap is passed", at(1, **cost("1"))),
+    "a negative cost": (1, "fraction", at(1, **cost("-1/1000"))),
+    "a cost with an exponent": (1, "fraction", at(1, **cost("1e999999999"))),
+    "a cost without end": (1, "fraction", at(1, **cost("1/0"))),
+    "a curve that is too short": (1, "orders", at(1, **cost("1/1000", extra=[1]))),
+    "a curve of truths": (1, "not a cost", at(1, **cost("1/1000", extra=[True] * 168))),
+    "a cost with a discount": (1, "not a cost", at(1, **cost("1/1000", discount="all"))),
+    "another attempt number": (4, "attempts", at(4, attempt=1)),
+    "another unit": (1, "unit", at(1, **unit(entity="row"))),
+    "another relation": (1, "unit", at(1, **unit(neighbours="replace"))),
+    "a unit of no rows": (1, "max_rows", at(1, **unit(max_rows=0))),
+    "a unit of true rows": (1, "not a unit", at(1, **unit(max_rows=True))),
+    "the same job twice": (4, "charged once", lambda e: e[4].update(job_id=e[1]["job_id"])),
+    "a purpose that clears the screen": (1, "text", at(1, purpose="\x1b[2J")),
+    "a refund of a started job": (6, "order", refund),
+    "a second start": (3, "order", put(3, like=2)),
+    "a second end": (6, "order", put(6, like=3)),
+    "an end without a start": (8, "order", put(8, like=6, reservation=7)),
+    "a start of nothing": (2, "KeyError", at(2, reservation=0)),
+    "a start of what comes later": (2, "KeyError", at(2, reservation=4)),
+    "a reservation by name": (2, "reservation", at(2, reservation="1")),
+    "more spent than reserved": (3, "spent", at(3, spent={"nano": "999999999999", "delta0": "0"})),
+    "more delta0 spent than reserved": (3, "spent", at(3, spent={"nano": "1", "delta0": "1/2"})),
+    "a negative count": (3, "spends", at(3, spends=-1)),
+    "an artifact that is no digest": (3, "artifact", at(3, artifact_sha256="x")),
+    "a denial of what fits": (9, "denied", lambda e: e[9].update(cost=e[1]["cost"], charge=e[1]["charge"])),
+    "a denial for no reason": (9, "refusal", at(9, refusal="mood")),
+    "a denial for another unit": (9, "refusal", at(9, refusal="unit")),
+    "a lower cap": (10, "only go up", lambda e: e[10].update(cap=e[10]["cap_before"])),
+    "a cap with a looser limit": (0, "does not follow", lambda e: e[0]["cap"].update(nano="999999999999")),
+    "a cap with another delta": (10, "only goes up", at(10, cap=Cap.of(2, "1e-5").to_json())),
+    "an amendment of another cap": (10, "only goes up", at(10, cap_before=Cap.of("0.5", "1e-6").to_json())),
+    "an amendment without a reason": (10, "text", at(10, reason="")),
+    "an import that costs nothing": (11, "sums", lambda e: e[11].update(charged_after=e[11]["charged_before"])),
+    "an import without a note": (11, "text", at(11, note="")),
+    "an unknown kind": (14, "REFUND", at(14, kind="REFUND")),
+    "a kind that is no text": (14, "TypeError", at(14, kind=[])),
+    "another kind's fields": (14, "fields", at(14, kind="START")),
+    "an extra field": (14, "fields", at(14, discount="all")),
+    "a missing field": (15, "fields", lambda e: e[15].pop("charge")),
+    "a time that is no text": (14, "text", at(14, time=5)),
+    "another ledger's entry": (14, "another ledger", at(14, ledger_id="other")),
+    "a second genesis": (16, "GENESIS", lambda e: e.append(e[0] | {"seq": 16})),
+    "no genesis": (0, "GENESIS", put(0, like=2)),
+    "another format": (0, "format", at(0, format="dpsynth.ledger/2")),
+    "a relation of its own": (0, "neighbours", at(0, neighbours="both")),
+    "parents that are no ledgers": (0, "Error", at(0, parents=["p"])),
+    "a number with a point": (3, "no place", at(3, spends=1.0)),
+    "a number that JSON does not know": (3, "no place", at(3, spends=float("nan"))),
+    "a number too long to be exact": (3, "no place", at(3, spends=2**60)),
+    "a truth for a number": (1, "seq", at(1, seq=True)),
+}
+
+
+@pytest.mark.parametrize("change", ILLEGAL, ids=str)
+def test_an_illegal_history_is_found_though_its_chain_is_whole(ledger: Ledger, change: str) -> None:
+    seq, rule, forge = ILLEGAL[change]
+    entries = read(ledger.path)
+    forge(entries)
+    write(ledger.path, entries, rechain=True)
+    assert f"entry {seq} (" in found_alone(ledger.path)
+    with pytest.raises(IntegrityError) as refusal:
+        Ledger.open(ledger.path)
+    assert rule in repr(refusal.value.__cause__)
+
+
+def test_text_that_is_not_canonical_is_refused(ledger: Ledger) -> None:
+    for body in (b'{"a": 1}', b'{"a":1,"a":1}', b"[]", b"null", b"\xff", b"[" * 100_000):
+        digest = hashlib.sha256(body).hexdigest()
+        sql(ledger.path, f"UPDATE entries SET body = CAST(x'{body.hex()}' AS TEXT), hash = '{digest}' WHERE seq = 14")
+        assert "entry 14 (it is not an entry in canonical form)" in found_alone(ledger.path)
+
+
+# ---- found only beside an anchor
+
+
+def last_release(ledger: Ledger) -> Anchor:
+    """The head that the last finished release carried away."""
+    entries = ledger.entries()
+    return Anchor(ledger.ledger_id, 13, entries[13].hash)
+
+
+def cheaper(entries: Entries) -> Entries:
+    """A history in which the first release never happened, told without a contradiction."""
+    return [
+        entries[0],
+        *({**entry, "seq": seq} for seq, entry in enumerate(entries[10:11], start=1)),
+    ]
+
+
+def test_a_cut_tail_needs_an_anchor(ledger: Ledger) -> None:
+    anchor, older = last_release(ledger), Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash)
+    sql(ledger.path, "DELETE FROM entries WHERE seq > 12")
+    assert found_alone(ledger.path) == ""
+    report = Ledger.inspect(ledger.path, [anchor])
+    assert not report.ok
+    assert "entry 13" in report.problems[0]
+    assert "cut or restored" in report.problems[0]
+    still_true = Ledger.inspect(ledger.path, [older])
+    assert still_true.ok
+    assert "entries 4 to 12" in still_true.not_checked[0]
+
+
+def test_a_rechained_file_needs_an_anchor(ledger: Ledger) -> None:
+    anchor = last_release(ledger)
+    entries = read(ledger.path)
+    entries[10]["reason"] = "nobody will notice"
+    write(ledger.path, entries, rechain=True)
+    assert found_alone(ledger.path) == ""
+    report = Ledger.inspect(ledger.path, [anchor])
+    assert not report.ok
+    assert "rewritten" in report.problems[0]
+    before_the_edit = Anchor(ledger.ledger_id, 3, ledger_hash(ledger.path, 3))
+    assert Ledger.inspect(ledger.path, [before_the_edit]).ok  # an older witness cannot know
+
+
+def ledger_hash(path: Path, seq: int) -> str:
+    with closing(sqlite3.connect(path)) as db:
+        (digest,) = db.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
+    return str(digest)
+
+
+def test_a_forgotten_release_needs_an_anchor(ledger: Ledger) -> None:
+    anchor = last_release(ledger)
+    write(ledger.path, cheaper(read(ledger.path)), rechain=True)
+    assert found_alone(ledger.path) == ""
+    assert Ledger.open(ledger.path).extract().charged_nano == 0
+    assert not Ledger.inspect(ledger.path, [anchor]).ok
+
+
+def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
+    backup = shutil.copy(ledger.path, tmp_path / "backup.db")
+    release(ledger)
+    anchor = ledger.anchor
+    (tmp_path / "new").mkdir()
+    restored = Path(shutil.copy(backup, tmp_path / "new" / "ledger.db"))
+    assert found_alone(restored) == ""
+    assert not Ledger.inspect(restored, [anchor]).ok
+    diverged = Ledger.open(restored)
+    while diverged.anchor.seq <= anchor.seq:  # growing past the anchor does not hide the gap
+        release(diverged)
+    report = diverged.verify([anchor])
+    assert not report.ok
+    assert "rewritten" in report.problems[0]
+
+
+def test_another_ledgers_anchor_is_no_witness(ledger: Ledger, tmp_path: Path) -> None:
+    other = Ledger.create(tmp_path / "other.db", population="p", epsilon=1, delta="1e-6")
+    report = ledger.verify([other.anchor])
+    assert not report.ok
+    assert "another ledger" in report.problems[0]
+
+
+def test_anchors_before_the_damage_still_speak(ledger: Ledger) -> None:
+    early, late = Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash), last_release(ledger)
+    sql(ledger.path, "UPDATE entries SET body = 'x' WHERE seq = 8")
+    report = Ledger.inspect(ledger.path, [late, early])
+    assert not report.ok
+    assert any("entry 3 is the one" in line for line in report.checked)
+    assert report.not_checked == ("everything after entry 7", "the anchor of entry 13, which lies behind the damage")
+
+
+# ---- found by a process that has seen more
+
+
+@pytest.mark.parametrize("keeps_its_id", [True, False])
+def test_an_open_ledger_notices_that_its_file_went_back(ledger: Ledger, tmp_path: Path, keeps_its_id: bool) -> None:
+    if keeps_its_id:
+        older = shutil.copy(ledger.path, tmp_path / "older.db")
+        release(ledger)
+    else:
+        older = Ledger.create(tmp_path / "older.db", population="p", epsilon=1, delta="1e-6", entity="person").path
+    shutil.copy(older, ledger.path)
+    actions: list[Callable[[], object]] = [lambda: reserve(ledger), lambda: ledger.extract(), lambda: ledger.head]
+    for attempt in actions * 2:
+        with pytest.raises(IntegrityError, match="no longer holds"):
+            attempt()
+    assert not ledger.verify().ok
+    assert found_alone(ledger.path) == ""
+
+
+def test_an_open_ledger_notices_a_rewritten_past(ledger: Ledger) -> None:
+    entries = read(ledger.path)
+    entries[15]["purpose"] = "another"
+    write(ledger.path, entries, rechain=True)
+    with pytest.raises(IntegrityError):
+        reserve(ledger)
+
+
+def test_an_open_ledger_notices_damage_when_it_verifies(ledger: Ledger) -> None:
+    sql(ledger.path, "UPDATE entries SET body = 'x' WHERE seq = 5")
+    report = ledger.verify()
+    assert not report.ok
+    assert "entry 5" in report.problems[0]
+
+
+# ---- damage by chance
+
+
+def test_a_flipped_byte_never_changes_what_is_read(ledger: Ledger) -> None:
+    """Every 37th byte of the file; tests/properties tries any byte and any length."""
+    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    refused = 0
+    for place in range(0, len(whole), 37):
+        ledger.path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        try:
+            assert Ledger.open(ledger.path).entries() == entries
+        except DpsynthError:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_shortened_file_is_refused(ledger: Ledger, share: float) -> None:
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole[: int(len(whole) * share)])
+    assert found_alone(ledger.path) != ""
+
+
+def test_a_file_of_zeros_is_refused(ledger: Ledger) -> None:
+    ledger.path.write_bytes(bytes(ledger.path.stat().st_size))
+    assert found_alone(ledger.path) != ""
