@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def _right(
 class Forest:
     """Fully grown trees that guess the cells of several columns from other columns."""
 
-    trees: object
+    trees: Any
     known: list[int]
 
     @classmethod

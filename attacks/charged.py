@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from attacks.distances import Points, nearest, one_thread, placed
 from attacks.intervals import Interval, excess_interval, noisy_rate_interval
 from attacks.linkage import roles
 from attacks.people import BoolVector, FloatMatrix, FloatVector, IntMatrix, IntVector, Rows
-from dpsynth import AttackCounts, Column, PersonRecords, PersonTest, Records
+from dpsynth import AttackCounts, Column, PersonRecords, Records
 
 Words = npt.NDArray[np.uint64]
 
@@ -35,7 +36,7 @@ CALIBRATION = 4_000  # rows of a second twin that say what close means
 PUBLIC_SEED = 0x7155  # of choices that need no secrecy: they are made from the synthetic table alone
 
 
-def qualified_tests(synthetic: Records) -> tuple[PersonTest, ...]:
+def qualified_tests(synthetic: Records) -> tuple[QualifiedTest, ...]:
     """The four attacks on this synthetic table that can be counted: see the docstring of each builder below."""
     table = Rows.of(synthetic).sorted()
     schema = synthetic.schema
@@ -130,29 +131,31 @@ class Closeness:
         return _any(_ratio(points, self.near, self.twin) < self.threshold, sample)
 
 
+QualifiedTest: TypeAlias = Never | CellMatch | Closeness  # each of them a `dpsynth.PersonTest`
+
+
 def _any(hit: BoolVector, sample: PersonRecords) -> BoolVector:
     found = np.zeros(sample.persons, dtype=bool)
     found[sample.person[hit]] = True
     return found
 
 
-def _exact_match(table: Rows, rows: int) -> PersonTest:
+def _exact_match(table: Rows, rows: int) -> CellMatch:
     """Copies of rows that should not be there twice: once in the data, and once more in the synthetic table."""
     return _match("exact_match", table, [(list(range(len(table.columns))), CHANCE / rows)])
 
 
-def _linkage(table: Rows, rows: int) -> PersonTest:
+def _linkage(table: Rows, rows: int) -> CellMatch:
     """From the quasi-identifiers to the sensitive values, or to all other values but one."""
     known, secret = roles(table)
     rest = [place for place in range(len(table.columns)) if place not in known]
-    choices = [(sorted({*known, *secret}), CHANCE / rows)]
+    choices = [(sorted({*known, *secret}), CHANCE / 2 / rows)]
     if len(rest) > 1:
-        for wrong in rest:
-            choices.append((sorted({*known, *rest} - {wrong}), CHANCE / rows / len(rest)))
+        choices += [(sorted({*known, *rest} - {wrong}), CHANCE / 2 / rows / len(rest)) for wrong in rest]
     return _match("linkage", table, choices)
 
 
-def _attribute_inference(table: Rows, rows: int) -> PersonTest:
+def _attribute_inference(table: Rows, rows: int) -> CellMatch:
     """From all that is not sensitive to one sensitive value."""
     _, secret = roles(table)
     known = [place for place in range(len(table.columns)) if place not in secret]
@@ -172,7 +175,7 @@ def _match(name: str, table: Rows, choices: Sequence[tuple[list[int], float]]) -
 
 
 @one_thread
-def _membership(table: Rows, rows: int) -> PersonTest:
+def _membership(table: Rows, rows: int) -> Closeness:
     """Nearer to the synthetic rows than to a twin's, by a factor that hardly any row of a second twin reaches."""
     rng = np.random.default_rng(PUBLIC_SEED)
     cells = table.at_most(MOST_ROWS, rng).cells

@@ -70,14 +70,14 @@ def placed(columns: Sequence[Column], codes: FloatMatrix | IntMatrix, where: Flo
         code, position = codes[:, place], where[:, place]
         if column.is_numeric:
             there = ~np.isnan(position)
-            coordinates = [np.where(there, np.round(UNIT * np.where(there, position, 0.0)), UNIT // 2)]
+            coordinates = [np.where(there, np.round(UNIT * np.where(there, position, 0.0)), float(UNIT // 2))]
             if column.missing:
-                coordinates.append(np.where(there, 0.0, UNIT))
-            near.append(np.stack(coordinates, axis=1))
+                coordinates.append(np.where(there, 0.0, float(UNIT)))
+            near.append(np.stack(coordinates, axis=1).astype(np.float64))
         elif column.size > WIDE:
             wide.append(code.astype(np.int64))
         elif column.size <= 2:
-            near.append((code * float(UNIT))[:, None])
+            near.append((code * float(UNIT))[:, None].astype(np.float64))
         else:
             near.append(np.where(code[:, None] == np.arange(column.size), float(APART), 0.0))
     return Points(

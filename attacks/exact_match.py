@@ -119,7 +119,8 @@ def _choices(table: Rows) -> Iterator[tuple[str, list[set[int]]]]:
 
 
 def _combined(words: Words, places: list[int]) -> Words:
-    return np.bitwise_xor.reduce(words[:, places], axis=1)
+    combined: Words = np.bitwise_xor.reduce(words[:, places], axis=1)
+    return combined
 
 
 def _identifying(words: Words, person: npt.NDArray[np.int64]) -> BoolVector:

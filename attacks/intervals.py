@@ -211,7 +211,7 @@ def _spread(hits: int, persons: int, sigma: float, confidence: float) -> tuple[f
     """A rate and its standard deviation.
 
     Noise can make a rate look like 0, and its sampling error would vanish with it. So the sampling error is taken at a
-    rate one noise nearer to one half, with Wilson's centre, and the denominator at its smallest.
+    rate nearer to one half by as much as the noise may have moved it, from Wilson's centre.
     """
     z = normal_quantile(0.5 + confidence / 2)
     fewest = persons - z * sigma
@@ -221,5 +221,5 @@ def _spread(hits: int, persons: int, sigma: float, confidence: float) -> tuple[f
     centre = (hits + z * z / 2) / (persons + z * z)
     worst = min(max(0.5, centre - noise), centre + noise)
     worst = min(max(worst, 0.0), 1.0)
-    variance = worst * (1 - worst) / fewest + sigma**2 * (1 + max(rate, 0.0) ** 2) / (persons * fewest)
+    variance = worst * (1 - worst) / persons + (sigma / persons) ** 2 * (1 + max(rate, 0.0) ** 2)
     return rate, math.sqrt(variance)

@@ -141,5 +141,3 @@ def _two_sides(group: Group, table: Rows, given: list[int], rest: list[int]) -> 
         near, too = (squared == squared.min(axis=1, keepdims=True) for squared in (first, second))
         same[part] = (near & too).sum(axis=1) / (near.sum(axis=1) * too.sum(axis=1))
     return np.round(group.mean(same), 9)
-
-

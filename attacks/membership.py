@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -29,6 +29,8 @@ NEIGHBOUR = 5  # densities are taken from the distance to this neighbour
 TRIPLES = 300  # at most so many three-column marginals
 OPERATING_POINTS = (0.1, 0.01, 0.001)
 LOWEST = 0.001  # reported, not judged: too few persons
+Rule: TypeAlias = Callable[[FloatVector, BoolVector], float]  # from scores and answers to a threshold
+
 RIDGE = 0.02  # weight of the penalty, in persons a person
 
 
@@ -60,7 +62,7 @@ class Membership:
             return np.concatenate([ranks.T @ labels, top.T @ labels, combiner.separation(labels)])
 
         tested = permutation.relabelled(statistics, member, half, rng=rng)
-        rules = {"best threshold": _best_threshold}
+        rules: dict[str, Rule] = {"best threshold": _best_threshold}
         rules |= {f"false positive rate {rate:g}": _threshold_at(rate) for rate in OPERATING_POINTS}
         measures = {name: _excess(combiner.accused(member, rule), member) for name, rule in rules.items()}
         variants = {name: measure for name, measure in measures.items() if name != f"false positive rate {LOWEST:g}"}
@@ -122,7 +124,9 @@ def _scores(asked: Group, reference: Rows, synthetic: Rows, rng: np.random.Gener
     return scores
 
 
-def _marginals(rows: IntMatrix, reference: IntMatrix, synthetic: IntMatrix, k: int, rng: np.random.Generator) -> FloatVector:
+def _marginals(
+    rows: IntMatrix, reference: IntMatrix, synthetic: IntMatrix, k: int, rng: np.random.Generator
+) -> FloatVector:
     """Mean log ratio of how common a row's values are among synthetic and among reference rows, `k` columns at a time."""
     places = list(combinations(range(rows.shape[1]), k))
     if len(places) > TRIPLES:
@@ -173,7 +177,8 @@ class Combiner:
     def _rule(self, labels: FloatMatrix, part: int) -> FloatMatrix:
         """The score of every person by the rule learned for one part; shape (persons, shuffles)."""
         learn, _, z, solved = self._parts[part]
-        return np.round(z @ (solved @ (labels[learn] - labels[learn].mean(axis=0))), 9)
+        scores: FloatMatrix = np.round(z @ (solved @ (labels[learn] - labels[learn].mean(axis=0))), 9)
+        return scores
 
     def scores(self, labels: FloatMatrix) -> FloatMatrix:
         """Each person's rank in the own half, by the rule learned in the other; in (0, 1), shape (persons, shuffles)."""
@@ -184,9 +189,10 @@ class Combiner:
 
     def separation(self, labels: FloatMatrix) -> FloatMatrix:
         """How high members rank; shape (1, shuffles)."""
-        return np.round((self.scores(labels) * labels).sum(axis=0, keepdims=True), 9)
+        total: FloatMatrix = np.round((self.scores(labels) * labels).sum(axis=0, keepdims=True), 9)
+        return total
 
-    def accused(self, member: BoolVector, threshold: Callable[[FloatVector, BoolVector], float]) -> BoolVector:
+    def accused(self, member: BoolVector, threshold: Rule) -> BoolVector:
         """Whom the rule calls a member, rule and threshold both learned in the other half; shape (persons,)."""
         accused = np.zeros(len(member), dtype=bool)
         labels = member.astype(np.float64)[:, None]
@@ -213,7 +219,7 @@ def _best_threshold(scores: FloatVector, member: BoolVector) -> float:
     return float(scores[order][np.argmax(np.where(last, gain, -np.inf))])
 
 
-def _threshold_at(rate: float) -> Callable[[FloatVector, BoolVector], float]:
+def _threshold_at(rate: float) -> Rule:
     """The lowest threshold that accuses at most this share of persons held back."""
 
     def threshold(scores: FloatVector, member: BoolVector) -> float:

@@ -44,15 +44,15 @@ class NearestRecord:
         metric = Metric(synthetic)
         records, which = metric.points(pool.rows).distinct()
         query, point, distance = ties(metric.points(synthetic), records)
-        holders = np.bincount(which, minlength=len(records)).astype(np.float64)
+        holders = np.bincount(which, minlength=len(records)).astype(np.float64)  # rows at each point
         share = 1 / np.bincount(query, weights=holders[point], minlength=len(synthetic))[query]
         points: dict[str, FloatVector] = {}
         for name, part in CLOSEST.items():
             near = distance <= np.quantile(distance, part, method="lower")
-            worth = np.bincount(point, weights=np.where(near[query], share, 0.0), minlength=len(records))
-            points[name] = pool.total(worth[which])
+            worth = np.bincount(point, weights=share * near[query], minlength=len(records)).astype(np.float64)
+            points[name] = np.round(pool.total(worth[which]), 9)
         member = np.arange(pool.persons) < people.fit.persons
-        values = np.round(np.stack(list(points.values()), axis=1), 9)
+        values = np.stack(list(points.values()), axis=1)
         tested = permutation.linear(values, member, rng=rng, two_sided=True)
         variants = {
             name: _share(point[member], point[~member], float(p), 1 - (1 - CONFIDENCE) / len(points))
@@ -86,5 +86,3 @@ def _share(fit: FloatVector, control: FloatVector, p_value: float, confidence: f
         persons=len(fit) + len(control),
         p_value=p_value,
     )
-
-

@@ -126,14 +126,13 @@ class Group:
         """Each person's largest row score; shape (persons,)."""
         return np.maximum.reduceat(scores, self._starts) if len(scores) else np.zeros(0)
 
-    def mean(self, scores: npt.NDArray[np.floating | np.bool_]) -> FloatVector:
+    def mean(self, scores: FloatVector) -> FloatVector:
         """Each person's mean row score; shape (persons,)."""
-        totals = np.bincount(self.person, weights=scores, minlength=self.persons)
-        return totals / np.bincount(self.person, minlength=self.persons)
+        return self.total(scores) / np.bincount(self.person, minlength=self.persons)
 
     def total(self, scores: FloatVector) -> FloatVector:
         """Each person's sum of row scores; shape (persons,)."""
-        return np.bincount(self.person, weights=scores, minlength=self.persons)
+        return np.bincount(self.person, weights=scores, minlength=self.persons).astype(np.float64)
 
     def any(self, hits: BoolVector) -> BoolVector:
         """Whether any row of the person is a hit; shape (persons,)."""

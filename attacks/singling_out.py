@@ -57,7 +57,8 @@ class SinglingOut:
 
         def isolated(labels: FloatMatrix) -> FloatMatrix:
             rates = [_alone(game @ side, int(side[:, 0].sum()), crowd).mean(axis=0) for side in (labels, 1 - labels)]
-            return np.round(rates[0] - rates[1], 12)[None, :]
+            difference_of_means: FloatMatrix = np.round(rates[0] - rates[1], 12)[None, :]
+            return difference_of_means
 
         tested = permutation.relabelled(isolated, member, np.zeros(len(member), dtype=np.int64), rng=rng)
         fit, control = (_rate(game[:, side], crowd) for side in (member, ~member))
@@ -124,7 +125,9 @@ class Predicates:
         high = np.where(by_value | (by_tail & (values < middle)), values, np.inf)
         cell = np.where(used & ~by_value & ~by_tail, cells, -1)
         distinct = np.unique(np.concatenate([low, high, cell], axis=1), axis=0)
-        return cls(distinct[:, :columns], distinct[:, columns : 2 * columns], distinct[:, 2 * columns :].astype(np.int64))
+        return cls(
+            distinct[:, :columns], distinct[:, columns : 2 * columns], distinct[:, 2 * columns :].astype(np.int64)
+        )
 
     def satisfied(self, group: Group) -> sparse.csr_matrix:
         """Which persons satisfy which predicates, by any of their rows; shape (predicates, persons), ones and zeros."""
@@ -176,5 +179,3 @@ def _rate(game: sparse.csr_matrix, crowd: int) -> Rate:
     variance = game.shape[1] * float(by_person.var()) / game.shape[0] ** 2
     trials = min(game.shape[0], game.shape[1]) if variance <= 0 else value * (1 - value) / variance
     return Rate(value=value, trials=max(min(trials, float(game.shape[0])), 1.0), persons=game.shape[1])
-
-

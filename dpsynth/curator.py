@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from dpsynth import reading, split
 from dpsynth.counting.memory import MemoryCounter
-from dpsynth.errors import BoundToProcess, UsageError
+from dpsynth.errors import BoundToProcess, UnitMismatch, UsageError
 from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -112,6 +112,8 @@ class Curator(Private):
 
     def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Reservation, *, holdout: Fraction) -> None:
         super().__init__()
+        if reservation.unit != schema.unit:
+            raise UnitMismatch("the reservation was made for another unit than the schema's: reserve with schema.unit")
         self._rng = SystemRng()
         self._reservation = reservation
         self.schema = schema

@@ -191,6 +191,10 @@ def _translate(error: sqlite3.Error, path: Path) -> DpsynthError:
         return OperationError(f"the disk that holds {path} is full: free some space and try again")
     if _code(error) in _SURROUNDINGS:
         return OperationError(f"{path} could not be read or written: check the disk and the permissions of its folder")
+    return _damaged(path)
+
+
+def _damaged(path: Path) -> IntegrityError:
     return IntegrityError(f"{path} is damaged or not a ledger: do not use it, and compare it with issued releases")
 
 
@@ -210,6 +214,8 @@ def _run(path: Path, timeout: float, begin: Begin, work: Callable[[sqlite3.Conne
                 raise _locked(path) from None
         except sqlite3.Error as error:
             raise _translate(error, path) from error
+        except UnicodeDecodeError as error:  # SQLite quotes the damaged bytes in its message
+            raise _damaged(path) from error
         time.sleep(_PAUSE)
 
 
@@ -225,7 +231,7 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
 def _check_pages(db: sqlite3.Connection, path: Path) -> None:
     """Refuse a file whose pages are damaged, also where reading the entries would pass over it."""
     if db.execute("PRAGMA quick_check(1)").fetchone() != (b"ok",):
-        raise IntegrityError(f"{path} is damaged: do not use it, and compare it with issued releases")
+        raise _damaged(path)
 
 
 def _write_new(path: Path, genesis: Draft) -> None:

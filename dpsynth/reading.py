@@ -449,7 +449,7 @@ def _unit_id(stored: object) -> bytes | None:
     if isinstance(found, bytes):
         return found or None
     spelled = () if _is_gap(found) else _spellings(found)
-    return (spelled[0].encode("utf-8", "surrogateescape") or None) if spelled else None
+    return (spelled[0].encode("utf-8", "surrogatepass") or None) if spelled else None
 
 
 # ---- a column's cells, from each kind of storage -----------------------------------------------------------------
@@ -466,7 +466,7 @@ def _label_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> 
 def _number_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
     """Cells of a numeric column from the texts of a CSV file; blanks around a text do not matter.
 
-    Arrow parses the plain numbers, which are nearly all, a hundred times as fast; the others are looked at one by one.
+    Arrow parses the plain numbers, which are nearly all, several times as fast; the others are looked at one by one.
     """
     numbers, gaps = np.full(len(texts), math.nan), np.zeros(len(texts), dtype=bool)
     rest: Iterable[int] = range(len(texts))
@@ -500,7 +500,7 @@ def _numeric(column: Column, numbers: npt.NDArray[np.float64], gaps: BoolVector)
 
 
 def _arrow_cells(column: Column, array: pa.Array) -> Cells:
-    """Cells from an Arrow array of a type that `_kind` knows."""
+    """Cells from an Arrow array of a type that `storage_kind` knows."""
     if isinstance(array.type, pa.BaseExtensionType):
         return _arrow_cells(column, array.storage)
     if pa.types.is_null(array.type):
@@ -553,9 +553,8 @@ def _frame_cells(column: Column, series: pd.Series[Any]) -> Cells:
     if isinstance(series.dtype, pd.CategoricalDtype):
         cells = Cells.of([*map(_cell_reader(column), series.cat.categories), _MISSING])
         return cells.take(series.cat.codes.to_numpy(np.intp))  # -1, the last one, is missing
-    if pd.api.types.is_object_dtype(series.dtype):
-        return Cells.of(list(map(_cell_reader(column), series)))
-    return _arrow_cells(column, _combined(pa.Array.from_pandas(series)))
+    array = _as_arrow(series)
+    return Cells.of(list(map(_cell_reader(column), series))) if array is None else _arrow_cells(column, array)
 
 
 def _frame_units(series: pd.Series[Any]) -> list[bytes | None]:
@@ -564,12 +563,20 @@ def _frame_units(series: pd.Series[Any]) -> list[bytes | None]:
     if isinstance(series.dtype, pd.CategoricalDtype):
         ids = [*map(_unit_id, series.cat.categories), None]
         return [ids[code] for code in series.cat.codes.tolist()]
+    array = _as_arrow(series)
+    return [_unit_id(found) for found in series] if array is None else _arrow_units(array)
+
+
+def _as_arrow(series: pd.Series[Any]) -> pa.Array | None:
+    """The column as Arrow holds it; None where it holds Python objects, or texts that Arrow cannot hold."""
+    import pandas as pd
+
     if pd.api.types.is_object_dtype(series.dtype):
-        return [_unit_id(found) for found in series]
-    return _arrow_units(_combined(pa.Array.from_pandas(series)))
-
-
-def _combined(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+        return None
+    try:
+        array = pa.Array.from_pandas(series)
+    except UnicodeEncodeError:
+        return None
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
@@ -603,7 +610,10 @@ def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
             }
             units = None
             if schema.unit_column is not None:
-                units = [None if unit in read.missing else _unit_id(unit) for unit in columns[schema.unit_column]]
+                ids = columns[schema.unit_column]  # broken characters turn back into the bytes that the file has
+                units = [
+                    id_.encode("utf-8", "surrogateescape") or None if id_ not in read.missing else None for id_ in ids
+                ]
             yield Block(len(rows), cells, units, broken)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -344,37 +344,33 @@ def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
     def missing(why: str) -> Leaf:
         return Leaf(None, "P2", src, ledger_seq=(seq,), missing=why)
 
-    def charged(value: float, src: str = src, **interval: float) -> Leaf:
-        return Leaf(value, "P2", src, ledger_seq=(seq,), **interval)
+    def charged(value: float, src: str = src) -> Leaf:
+        return Leaf(value, "P2", src, ledger_seq=(seq,))
 
     out = {
         "success": _p0(attack.success, "definition"),
         "powered": Leaf(attack.powered, "P1", "the same attack on a leaky copy of model rows"),
     }
     if control is not None:
-        out["positive_control"] = Leaf(
-            control.excess,
-            "P1",
-            "excess when model rows were copied, against fresh model rows",
-            **_ends(control.interval),
-        )
+        leaky = Leaf(control.excess, "P1", "excess when model rows were copied, against fresh model rows")
+        out["positive_control"] = _with_ends(leaky, control.interval)
     if found is None or not attack.powered:
         return out | {
             name: missing(noisy if found is None else blind) for name in ("excess", "fit_rate", "control_rate")
         }
     kappa = "ceiling for this release when success without the person's rows is the upper end of the control rate"
     return out | {
-        "excess": charged(found.excess, **_ends(found.interval)),
+        "excess": _with_ends(charged(found.excess), found.interval),
         "fit_rate": charged(found.fit),
         "control_rate": charged(found.control),
         "bound": charged(tpr_bound(release, found.control_at_most), kappa),
     }
 
 
-def _ends(interval: Interval) -> dict[str, float]:
-    """An interval for a difference of rates, which lies between -1 and 1 whatever the noise says."""
+def _with_ends(leaf: Leaf, interval: Interval) -> Leaf:
+    """A difference of rates lies between -1 and 1 whatever the noise says."""
     low, high = (min(1.0, max(-1.0, end)) for end in (interval.low, interval.high))
-    return {"low": low, "high": high, "confidence": interval.confidence}
+    return replace(leaf, low=low, high=high, confidence=interval.confidence)
 
 
 def _review(result: AttackResult) -> dict[str, Leaf]:

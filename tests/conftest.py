@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.curator import Curator
-    from dpsynth.privacy import Cost, Neighbours
+    from dpsynth.privacy import Cost, Neighbours, PrivacyUnit
     from dpsynth.schema import Schema
 
 settings.register_profile("dpsynth", deadline=None, derandomize=True)  # the same examples on every machine, slow or not
@@ -45,6 +45,7 @@ class SeededRng:
 class Book:
     """Stands in for a reservation: writes down what is charged, and refuses nothing."""
 
+    unit: PrivacyUnit | None = None
     spent: list[Cost] = field(default_factory=list)
     started: bool = False
 
@@ -93,8 +94,11 @@ def open_curator(
     """A curator whose key and noise follow from `seed`, charging to a `Book` unless a reservation is given."""
     from dpsynth.curator import Curator
 
+    reservation = Book() if reservation is None else reservation
+    if isinstance(reservation, Book):
+        reservation.unit = schema.unit
     with mock.patch("dpsynth.curator.SystemRng", return_value=SeededRng(seed)):
-        return Curator.of_frame(frame, schema, Book() if reservation is None else reservation, holdout=holdout)
+        return Curator.of_frame(frame, schema, reservation, holdout=holdout)
 
 
 @pytest.fixture(scope="session", name="seeded")

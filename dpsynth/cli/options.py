@@ -23,10 +23,8 @@ def ledger_at(place: str) -> Ledger:
 def write_result(path: Path, content: str | bytes) -> None:
     """Writes one result file; refuses to replace one."""
     try:
-        with path.open(
-            "x" if isinstance(content, str) else "xb", **({"encoding": "utf-8"} if isinstance(content, str) else {})
-        ) as file:
-            file.write(content)
+        with path.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
     except FileExistsError:
         raise UsageError(f"{path} exists already: choose another path") from None
     except FileNotFoundError:

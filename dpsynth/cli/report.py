@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -24,7 +25,12 @@ from reports.report import Report
 _DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _POLICY = click.option("--policy", help="A policy file or a shipped policy; default: the release's own.")
 _DATE = click.option("--date", "day", help="The day to judge on, YYYY-MM-DD; default: today.")
-_RENDERERS = {"html": to_html, "pdf": to_pdf, "json": to_json, "md": to_markdown}
+_RENDERERS: dict[str, Callable[[Report], str | bytes]] = {
+    "html": to_html,
+    "pdf": to_pdf,
+    "json": to_json,
+    "md": to_markdown,
+}
 
 
 @click.command(epilog="Example: dpsynth report visits-release --format md --out summary.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -33,4 +34,4 @@ class Measurement:
     @property
     def sigma(self) -> float:
         """Standard deviation of the noise on each cell, in rows."""
-        return float(self.sigma_squared) ** 0.5
+        return math.sqrt(self.sigma_squared)

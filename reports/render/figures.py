@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import ceil, floor
 from typing import Final
 
 from markupsafe import Markup
@@ -31,12 +32,18 @@ _SANS: Final = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, '
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A measured share with its interval, for one line of a figure."""
+    """A measured share, or a difference of two, for one line of a figure; without an interval only its dot is drawn."""
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest value that its line has to hold."""
+        known = [end for end in (self.value, self.low, self.high) if end is not None]
+        return min(known), max(known)
 
 
 def _n(value: float) -> str:
@@ -130,78 +137,77 @@ def budget(*, before: float, after: float, cap: float) -> Markup:
     return _svg("budget", top + height + 34, label, parts)
 
 
-def ceiling(name: str, marks: Sequence[Mark], *, bound: float) -> Markup:
-    """Measured success with its interval, one line a group of persons, and the proven ceiling for the first group.
+def ceiling(name: str, marks: Sequence[Mark], *, bound: float | None) -> Markup:
+    """Measured success, one line a group of persons, and the proven ceiling for persons whose rows were used.
 
     Args:
         name: What makes the figure's identifier unique on the page.
-        marks: Persons whose rows were used first, then persons whose rows were not.
-        bound: The ceiling, which holds for persons whose rows were used.
+        marks: Persons whose rows were used first, which is filled in; then what it is compared with.
+        bound: The ceiling; None where there is none.
     """
-    left, right, top, pitch = 10.0, WIDTH - 14.0, 30.0, 40.0
-    end = _axis_end(max([bound, *(mark.high for mark in marks), *(mark.value for mark in marks)]))
-    scale = (right - left) / end
+    left, right, top, pitch = 12.0, WIDTH - 16.0, 30.0, 40.0
+    ticks = _ticks(
+        min(0.0, *(mark.reach[0] for mark in marks)), max([bound or 0.0, *(mark.reach[1] for mark in marks)]) * 1.02
+    )
+    scale = (right - left) / (ticks[-1] - ticks[0])
 
     def at(value: float) -> float:
-        return left + min(max(value, 0.0), end) * scale
+        return left + (min(max(value, ticks[0]), ticks[-1]) - ticks[0]) * scale
 
     base = top + pitch * len(marks) + 4
-    parts = [
-        _rect(at(bound), top - 6, right - at(bound), base - top + 6, fill=BLUSH),
-        _line(at(bound), top - 6, at(bound), base, stroke=RUST, width=2.5),
-    ]
-    beyond = at(bound) > WIDTH / 2
-    parts.append(
-        _text(
-            at(bound) + (3 if beyond else -1),
-            top - 12,
-            f"proven ceiling {percent(bound, 'up')}",
-            size=12,
-            fill=RUST,
-            anchor="end" if beyond else "start",
-            bold=True,
-        )
-    )
+    parts = []
+    if ticks[0] < 0:
+        parts.append(_line(at(0), top - 6, at(0), base, stroke=RULE))
+    if bound is not None:
+        beyond = at(bound) > WIDTH / 2
+        anchor = "end" if beyond else "start"
+        words = f"proven ceiling {percent(bound, 'up')}"
+        parts += [
+            _rect(at(bound), top - 6, right - at(bound), base - top + 6, fill=BLUSH),
+            _line(at(bound), top - 6, at(bound), base, stroke=RUST, width=2.5),
+            _text(at(bound) + (3 if beyond else -1), top - 12, words, size=12, fill=RUST, anchor=anchor, bold=True),
+        ]
     for place, mark in enumerate(marks):
         y = top + pitch * place + 24
-        fill = BLUE if place == 0 else "#ffffff"
-        parts += [
-            _text(left, y - 12, mark.label, size=11.5, fill=INK),
-            _line(at(mark.low), y, at(mark.high), y, stroke=BLUE, width=2),
-            _line(at(mark.low), y - 5, at(mark.low), y + 5, stroke=BLUE, width=2),
-            _line(at(mark.high), y - 5, at(mark.high), y + 5, stroke=BLUE, width=2),
+        parts.append(_text(left, y - 12, mark.label, size=11.5, fill=INK))
+        if mark.low is not None and mark.high is not None:
+            parts += [
+                _line(at(mark.low), y, at(mark.high), y, stroke=BLUE, width=2),
+                _line(at(mark.low), y - 5, at(mark.low), y + 5, stroke=BLUE, width=2),
+                _line(at(mark.high), y - 5, at(mark.high), y + 5, stroke=BLUE, width=2),
+            ]
+        parts.append(
             Markup('<circle cx="{}" cy="{}" r="4.6" fill="{}" stroke="{}" stroke-width="2"/>').format(
-                _n(at(mark.value)), _n(y), fill, BLUE
-            ),
-        ]
+                _n(at(mark.value)), _n(y), BLUE if place == 0 else "#ffffff", BLUE
+            )
+        )
     parts.append(_line(left, base, right, base, stroke=SOFT))
-    for step in range(5):
-        value = end * step / 4
+    for tick in ticks:
+        anchor = "start" if tick == ticks[0] else "end" if tick == ticks[-1] else "middle"
         parts += [
-            _line(at(value), base, at(value), base + 4, stroke=SOFT),
-            _text(
-                at(value),
-                base + 16,
-                percent(round(value, 6)),
-                size=10.5,
-                anchor="start" if step == 0 else "end" if step == 4 else "middle",
-            ),
+            _line(at(tick), base, at(tick), base + 4, stroke=SOFT),
+            _text(at(tick), base + 16, percent(tick), size=10.5, anchor=anchor),
         ]
-    words = ". ".join(
-        f"{mark.label}: {percent(mark.value)}, interval {percent(mark.low, 'down')} to {percent(mark.high, 'up')}"
-        for mark in marks
-    )
-    return _svg(name, base + 22, f"{words}. Proven ceiling: {percent(bound, 'up')}.", parts)
+    told = ". ".join(f"{mark.label}: {_told(mark)}" for mark in marks)
+    end = "No ceiling" if bound is None else f"Proven ceiling: {percent(bound, 'up')}"
+    return _svg(name, base + 22, f"{told}. {end}.", parts)
 
 
-def _axis_end(largest: float) -> float:
-    """The end of an axis that holds `largest`: 1, 2, 4 or 8 times a power of ten, at most 1."""
-    for power in range(-4, 1):
-        for step in (1, 2, 4, 8):
-            end = float(Decimal(step).scaleb(power))
-            if end >= largest * 1.02:
-                return min(end, 1.0)
-    return 1.0
+def _told(mark: Mark) -> str:
+    if mark.low is None or mark.high is None:
+        return percent(mark.value)
+    return f"{percent(mark.value)}, interval {percent(mark.low, 'down')} to {percent(mark.high, 'up')}"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Between four and eight round numbers whose ends hold `low` and `high`."""
+    for power in range(-6, 1):
+        for size in ("1", "2", "2.5", "5"):
+            step = Decimal(size).scaleb(power)
+            first, last = floor(Decimal(low) / step), max(1, ceil(Decimal(high) / step))
+            if last - first <= 6:
+                return [float(step * place) for place in range(first, last + 1)]
+    return [low, high]
 
 
 MOST_COLUMNS: Final = 24
@@ -217,7 +223,7 @@ def utility(columns: Sequence[tuple[str, float, float | None]]) -> Markup:
     drawn = columns[:MOST_COLUMNS]
     left, right, top, pitch = 116.0, WIDTH - 50.0, 26.0, 19.0
     largest = max([value for _, value, _ in drawn] + [noise for _, _, noise in drawn if noise is not None] + [0.001])
-    scale = (right - left) / _axis_end(largest)
+    scale = (right - left) / _ticks(0.0, largest)[-1]
     parts = [
         _rect(left, 6, 14, 9, fill=PALE, stroke=BLUE),
         _text(left + 19, 14, "distance", size=10.5),

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from reports.controls import STATUS_WORDS, evaluate
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
-from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS
+from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_PATHS
 from reports.render import figures, numbers, words
 from reports.render.describe import asked, observed
 from reports.render.text import name, visible
@@ -79,6 +79,7 @@ def _environment() -> Environment:
         NOT_DECIDED=words.NOT_DECIDED,
         PATHS=PATHS,
         REVIEW_MEANINGS=words.REVIEW_MEANINGS,
+        TITLES={path: rule.title for path, rule in (*PATHS.items(), *REVIEW_PATHS.items())},
         STATE_WORDS=words.STATE_WORDS,
         TRIGGERS=words.TRIGGERS,
     )
@@ -143,15 +144,31 @@ class _Shown:
             return None
         return figures.budget(before=before, after=after, cap=cap)
 
-    def ceiling(self, attack: str) -> Markup | None:
+    def bound(self, attack: str) -> float | None:
+        """The ceiling of a charged attack; none where the noise left no success without the person's rows above zero.
+
+        Nobody's success is bounded by zero, so a ceiling of zero says that its baseline was lost in the noise.
+        """
         bound = self.number(f"attacks.{attack}.bound")
-        marks = []
-        for field, label in (("fit_rate", "rows were used"), ("control_rate", "rows were never used")):
-            leaf = self.leaf(f"attacks.{attack}.{field}")
-            if leaf is None or leaf.low is None or leaf.high is None or isinstance(leaf.value, bool | str | tuple):
-                return None
-            marks.append(figures.Mark(label=label, value=float(leaf.value or 0), low=leaf.low, high=leaf.high))
-        return None if bound is None else figures.ceiling(f"ceiling-{attack}", marks, bound=bound)
+        return bound if bound else None
+
+    def ceiling(self, attack: str) -> Markup | None:
+        marks = [
+            self._mark(f"attacks.{attack}.{field}", label)
+            for field, label in (("fit_rate", "rows were used"), ("control_rate", "rows were never used"))
+        ]
+        if any(mark is not None and mark.low is None for mark in marks):
+            marks.append(self._mark(f"attacks.{attack}.excess", "difference"))
+        known = [mark for mark in marks if mark is not None]
+        if len(known) < len(marks):
+            return None
+        return figures.ceiling(f"ceiling-{attack}", known, bound=self.bound(attack))
+
+    def _mark(self, path: str, label: str) -> figures.Mark | None:
+        leaf, value = self.leaf(path), self.number(path)
+        if leaf is None or value is None:
+            return None
+        return figures.Mark(label=label, value=value, low=leaf.low, high=leaf.high)
 
     def utility_columns(self) -> list[tuple[str, float, float | None]]:
         """Name, distance and expected noise of each column, worst first."""

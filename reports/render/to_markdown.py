@@ -102,7 +102,7 @@ def _attacks(evidence: Evidence) -> list[str]:
         rows.append(
             (
                 ATTACK_TITLES[attack],
-                _share(evidence.get(f"{base}.bound")),
+                _share(evidence.get(f"{base}.bound")) if evidence.value(f"{base}.bound") else ABSENT,
                 _share(evidence.get(f"{base}.fit_rate")),
                 _share(evidence.get(f"{base}.control_rate")),
                 _difference(excess),

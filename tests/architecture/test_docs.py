@@ -17,6 +17,7 @@ from dpsynth.cli.main import dpsynth_command
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 COMMAND = re.compile(r"^\s*(?:\$ )?(dpsynth .*)$", re.MULTILINE)
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 FILE = re.compile(r"`((?:dpsynth|attacks|reports|tests|docs|benchmarks|examples)/[\w./-]*)`")
 LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
@@ -31,7 +32,8 @@ def test_files_exist(path: Path) -> None:
 
 
 def commands() -> list[str]:
-    lines = [line for path in DOCUMENTS for line in COMMAND.findall(path.read_text(encoding="utf-8"))]
+    blocks = [block for path in DOCUMENTS for block in SHELL.findall(path.read_text(encoding="utf-8"))]
+    lines = [line for block in blocks for line in COMMAND.findall(block)]
     return sorted({line.split("#")[0].strip() for line in lines})
 
 
@@ -85,7 +87,9 @@ def test_ten_lines_of_the_readme_run(tmp_path: Path) -> None:
     (tmp_path / "visits.csv").write_text("who,age,town,cost,ill\n" + "\n".join(rows(800)) + "\n", encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 1
-    assert len([line for line in blocks[0].splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 10
+    assert (
+        len([line for line in blocks[0].splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 10
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
         [sys.executable, "-c", blocks[0]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -21,19 +21,6 @@ def header(names: str) -> Callable[..., None]:
     return lambda case: case.write(["p1,1,A,1,yes"], header=names)
 
 
-def parquet(**columns: object) -> Callable[..., None]:
-    def change(case) -> None:  # type: ignore[no-untyped-def]
-        import pandas as pd
-
-        case.data.unlink()
-        frame = {"who": ["a"], "age": [1], "town": ["A"], "cost": [1.0], "ill": ["yes"]} | columns
-        path = case.folder / "visits.parquet"
-        pd.DataFrame(frame).to_parquet(path)
-        type(case).data = property(lambda self: self.folder / "visits.parquet")
-
-    return change
-
-
 BEFORE: dict[str, tuple[int, Callable[..., object], tuple[object, ...]]] = {
     "missing file": (2, lambda case: case.data.unlink(), ()),
     "empty file": (2, lambda case: case.data.write_bytes(b""), ()),
@@ -93,11 +80,11 @@ def test_found_before_the_reservation(case, name: str) -> None:  # type: ignore[
 def test_epsilon_has_to_be_a_positive_number(case, epsilon: str) -> None:  # type: ignore[no-untyped-def]
     before = case.listing()
     code = case.release(epsilon=epsilon)
-    assert code == (7 if epsilon == "1e400" else 2), case.stderr
+    assert code == 2, case.stderr
     refused_cleanly(case, before)
 
 
-@pytest.mark.parametrize("column", [{"age": [{"a": 1}]}, {"town": [b"A"]}, {"who": [1.5]}, {"cost": [["x"]]}])
+@pytest.mark.parametrize("column", [{"age": [{"a": 1}]}, {"ill": [[True]]}, {"who": [1.5]}, {"cost": [["x"]]}])
 def test_parquet_storage_that_cannot_be_read_as_declared(case, column: dict[str, object]) -> None:  # type: ignore[no-untyped-def]
     import pandas as pd
 

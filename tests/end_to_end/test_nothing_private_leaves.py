@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from dpsynth import Curator, Ledger, Schema
-from reports.policy import Policy
 from reports.pipeline import Settings, publish
+from reports.policy import Policy
 
 SETTINGS = {"epsilon": 1, "delta": "1e-6", "holdout": "0.4", "rows": 60}
 

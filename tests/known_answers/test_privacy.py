@@ -30,7 +30,7 @@ from dpsynth.privacy import NANO, ORDERS, Cap, Cost, PrivacyUnit, advantage_boun
 ROUNDING = Fraction(3, NANO)  # a curve rounds each order up to 1e-9, a conversion rounds up to 1e-9 once more
 MARGIN = 1e-8  # by how much a bound on rates may lie above its exact value
 
-RHOS = ("1e-7", "0.0003", "0.005", "0.024", "0.125", "0.5", "1", "2.56", "10", "60")
+RHOS = ("1e-7", "0.0003", "0.024", "0.125", "1", "2.56", "60")
 DELTAS = ("0.01", "1e-5", "1e-6", "1e-10", "1e-15")
 
 
@@ -389,7 +389,7 @@ def test_the_region_of_rates_is_symmetric_and_its_widest_gap_is_the_advantage(co
 
 
 @given(st.fractions(0, 5), st.fractions(0, 5), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12)
 def test_bounds_on_rates_rise_with_the_cost_and_the_false_positives(
     rho: Fraction, more: Fraction, fpr: float, higher: float
 ) -> None:
@@ -414,7 +414,7 @@ costs = st.builds(Cost, fractions, st.sampled_from(CURVES), fractions.map(lambda
 
 
 @given(costs, costs, costs)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10)
 def test_costs_form_an_ordered_sum(a: Cost, b: Cost, c: Cost) -> None:
     assert a + Cost.zero() == a == Cost.zero() + a
     assert a + b == b + a
@@ -431,7 +431,7 @@ def test_costs_form_an_ordered_sum(a: Cost, b: Cost, c: Cost) -> None:
 
 
 @given(costs, costs, st.sampled_from(["0.02", "0.1"]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12)
 def test_losses_never_fall_when_work_is_added(a: Cost, b: Cost, delta: str) -> None:
     together = a + b
     for order, alone, sum_of_both in zip(ORDERS, a.curve(), together.curve(), strict=True):
@@ -441,7 +441,7 @@ def test_losses_never_fall_when_work_is_added(a: Cost, b: Cost, delta: str) -> N
 
 
 @given(costs)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_cost_survives_json(cost: Cost) -> None:
     assert Cost.from_json(cost.to_json()) == cost
 
@@ -609,7 +609,7 @@ def test_a_cap_that_promises_nothing_is_a_user_s_mistake(epsilon: str, delta: st
 
 
 @given(st.fractions(Fraction(1, 50), 20), st.fractions(Fraction(1, 50), 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10)
 def test_a_higher_epsilon_or_delta_never_allows_less(epsilon: Fraction, more: Fraction) -> None:
     assert Cap.of(epsilon, "1e-6").cost.rho <= Cap.of(epsilon + more, "1e-6").cost.rho
     assert Cap.of(epsilon, "1e-7").cost.rho <= Cap.of(epsilon, "1e-6").cost.rho

@@ -20,7 +20,7 @@ from dpsynth.mechanisms import discrete_gaussian
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian, bernoulli_exp, sample, uniform_below
 
 FALSE_ALARM = 1e-9
-DRAWS = 200_000
+DRAWS = 100_000
 
 Ints = npt.NDArray[np.int64]
 
@@ -65,7 +65,8 @@ def fit_p_value(noise: Ints, sigma_squared: Fraction) -> float:
         squares = noise.astype(float) ** 2
         p_values.append(2 * stats.norm.sf(abs(squares.mean() - second) / math.sqrt((fourth - second**2) / n)))
         p_values.append(_repeats(noise / math.sqrt(second)))
-    return min(1.0, min(p_values) * len(p_values))
+    assert not np.isnan(p_values).any()
+    return min(1.0, float(min(p_values)) * len(p_values))
 
 
 def _chi_square(counts: Ints, mass: npt.NDArray[np.float64]) -> float:
@@ -79,6 +80,8 @@ def _chi_square(counts: Ints, mass: npt.NDArray[np.float64]) -> float:
         j = min((k for k in (i - 1, i + 1) if 0 <= k < len(expected)), key=lambda k: expected[k])
         expected[j], seen[j] = expected[j] + expected[i], seen[j] + seen[i]
         expected, seen = np.delete(expected, i), np.delete(seen, i)
+    if len(expected) == 1:  # the exact tests alone decide
+        return 1.0
     return float(stats.chi2.sf(((seen - expected) ** 2 / expected).sum(), len(expected) - 1))
 
 
@@ -104,7 +107,7 @@ def test_noise_has_the_exact_distribution(sigma: str, seeded: type) -> None:
 @pytest.mark.parametrize(
     "sigma_squared",
     [
-        pytest.param(Fraction(10**10 + 1, 3 * 10**9), id="fine"),
+        pytest.param(Fraction(10**10 + 1, 3 * 10**9), id="fine", marks=pytest.mark.slow),
         pytest.param(Fraction(2**32 + 1), id="wide", marks=pytest.mark.slow),
     ],
 )
@@ -116,10 +119,18 @@ def test_noise_beyond_63_bits_has_the_exact_distribution(sigma_squared: Fraction
     assert fit_p_value(noise, sigma_squared * Fraction(103, 100) ** 2) < FALSE_ALARM
 
 
+def test_noise_beyond_63_bits_has_the_exact_distribution_in_a_few_draws(seeded: type) -> None:
+    sigma_squared = Fraction(10**10 + 1, 3 * 10**9)
+    noise = sample(sigma_squared, 15_000, rng=seeded(4))
+    assert fit_p_value(noise, sigma_squared) > FALSE_ALARM
+    assert fit_p_value(noise, sigma_squared * Fraction(93, 100) ** 2) < FALSE_ALARM
+    assert fit_p_value(noise, sigma_squared * Fraction(107, 100) ** 2) < FALSE_ALARM
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma_squared", [Fraction(1, 50), Fraction(2, 3), Fraction(4095, 1024), Fraction(3_000_000)])
 def test_noise_has_the_exact_distribution_in_two_million_draws(sigma_squared: Fraction, seeded: type) -> None:
-    noise = sample(sigma_squared, 10 * DRAWS, rng=seeded(5))
+    noise = sample(sigma_squared, 2_000_000, rng=seeded(5))
     assert fit_p_value(noise, sigma_squared) > FALSE_ALARM
     if sigma_squared > Fraction(1, 10):
         assert fit_p_value(noise, sigma_squared * Fraction(99, 100) ** 2) < FALSE_ALARM  # 1 % is noticed here
@@ -194,9 +205,9 @@ def test_discrete_laplace_noise_of_the_same_variance_is_noticed() -> None:
 
 @pytest.mark.parametrize("sigma", ["0.3", "17.5"])
 def test_other_seeds_look_honest_too(sigma: str, seeded: type) -> None:
-    """The judge's own false alarms: over a dozen seeds its smallest p-value is not unusual."""
+    """The judge's own false alarms: over ten seeds its smallest p-value is not unusual."""
     sigma_squared = SIGMAS_SQUARED[sigma]
-    p_values = [fit_p_value(sample(sigma_squared, 8_000, rng=seeded(100 + i)), sigma_squared) for i in range(12)]
+    p_values = [fit_p_value(sample(sigma_squared, 6_000, rng=seeded(100 + i)), sigma_squared) for i in range(10)]
     assert min(p_values) > 1e-4
     assert max(p_values) > 0.05
 
@@ -232,7 +243,9 @@ def same_p_value(ours: Ints, theirs: Ints) -> float:
     return float(min(p_values)) * len(p_values)
 
 
-@pytest.mark.parametrize("sigma", ["0.3", "1", "3", "17.5", "170"])
+@pytest.mark.parametrize(
+    "sigma", ["3", *(pytest.param(sigma, marks=pytest.mark.slow) for sigma in ("0.3", "1", "17.5", "170"))]
+)
 def test_noise_is_distributed_as_opendp_s(sigma: str, seeded: type) -> None:
     """OpenDP's coins are the system's own, so this test is a fresh draw each time, with FALSE_ALARM as its rate."""
     theirs = _opendp_noise(float(sigma), 10_000)
@@ -278,11 +291,11 @@ RATIOS = [(0, 1), (1, 10**9), (1, 3), (999, 1000), (1, 1), (3, 2), (7, 1), (2**4
 @pytest.mark.parametrize(("numerator", "divisor"), RATIOS)
 def test_coins_have_the_exact_exponential_probability(numerator: int, divisor: int, seeded: type) -> None:
     chance = math.exp(-numerator / divisor)
-    coins = bernoulli_exp(np.full(100_000, numerator, dtype=np.int64), divisor, rng=seeded(11))
+    coins = bernoulli_exp(np.full(50_000, numerator, dtype=np.int64), divisor, rng=seeded(11))
     assert stats.binomtest(int(coins.sum()), len(coins), chance).pvalue > FALSE_ALARM
     rng = seeded(13)
-    big = sum(discrete_gaussian._bernoulli_exp_big(numerator, divisor, rng=rng) for _ in range(2_000))
-    assert stats.binomtest(big, 2_000, chance).pvalue > FALSE_ALARM
+    big = sum(discrete_gaussian._bernoulli_exp_big(numerator, divisor, rng=rng) for _ in range(1_000))
+    assert stats.binomtest(big, 1_000, chance).pvalue > FALSE_ALARM
 
 
 def test_coins_of_different_probability_stay_in_their_places(seeded: type) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import pickle
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -781,24 +785,49 @@ def test_a_failed_start_leaves_nothing_to_read_from(ledger: Ledger) -> None:
     assert kinds(ledger)[-1] == "COMMIT"
 
 
-def test_an_interrupt_within_a_call_never_leaves_a_wrong_sum(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Ledger.open(ledger.path)
-    with reserve(other) as reservation:
-        reservation.start()
-    real = ledger_module._Account._count
+def interrupt_at_line(number: int) -> None:
+    """Raise KeyboardInterrupt, as Ctrl-C would, before the numbered line of ledger.py that runs from now on."""
+    left = number
 
-    def interrupted(*arguments: object) -> None:
-        monkeypatch.setattr(ledger_module._Account, "_count", real)
-        raise KeyboardInterrupt
+    def count(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != ledger_module.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return count
 
-    monkeypatch.setattr(ledger_module._Account, "_count", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        ledger.extract()
-    assert ledger.extract() == other.extract()
-    monkeypatch.setattr(ledger_module._Account, "_count", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        reserve(ledger)  # in the middle of the write: nothing of it stays
-    assert ledger.extract() == other.extract()
+    sys.settrace(count)
+
+
+def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
+    """Before every third line, first of a call that catches up with others and reserves, then of one that starts."""
+    others, before = Ledger.open(ledger.path), sys.gettrace()
+    each = SMALL.at(ledger.cap.order)
+    interrupted = 0
+    for line in itertools.count(1, 3):
+        with reserve(others) as reservation:
+            reservation.start()
+        try:
+            interrupt_at_line(line)
+            reserve(ledger).start()
+            finished = True
+        except KeyboardInterrupt:
+            finished = False
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+        extract = ledger.extract()
+        assert extract == others.extract()
+        assert extract.charged_nano == extract.attempts * each
+        if finished:
+            break
+        if line % 30 == 1:
+            assert Ledger.open(ledger.path).extract() == extract
+    assert interrupted > 50
 
 
 # ---- one process, many threads
@@ -832,6 +861,8 @@ def test_threads_share_one_ledger_without_overspending(tmp_path: Path) -> None:
 def test_threads_share_one_reservation_without_overspending(ledger: Ledger) -> None:
     step = Cost.zcdp(SMALL.rho / 100)
     refused: list[DpsynthError] = []
+    normal = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds; threads take turns in the middle of everything
     with reserve(ledger) as reservation:
         reservation.start()
 
@@ -847,6 +878,7 @@ def test_threads_share_one_reservation_without_overspending(ledger: Ledger) -> N
             thread.start()
         for thread in threads:
             thread.join()
+    sys.setswitchinterval(normal)
     assert (len(reservation.events), len(refused)) == (100, 100)
     assert reservation.spent == SMALL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -382,17 +383,39 @@ def test_an_open_ledger_notices_damage_when_it_verifies(ledger: Ledger) -> None:
 # ---- damage by chance
 
 
+def same_or_refused(path: Path, content: bytes, entries: object) -> bool:
+    """Put the content there; True if it is refused. It may never open and show other entries."""
+    path.write_bytes(content)
+    try:
+        assert Ledger.open(path).entries() == entries
+    except DpsynthError:
+        return True
+    return False
+
+
 def test_a_flipped_byte_never_changes_what_is_read(ledger: Ledger) -> None:
     """Every 37th byte of the file; tests/properties tries any byte and any length."""
     whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
-    refused = 0
-    for place in range(0, len(whole), 37):
-        ledger.path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
-        try:
-            assert Ledger.open(ledger.path).entries() == entries
-        except DpsynthError:
-            refused += 1
-    assert refused > 100
+    flipped = (
+        whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :]
+        for place, mask in zip(range(0, len(whole), 37), itertools.cycle([0x41, 0xFF]), strict=False)
+    )
+    assert sum(same_or_refused(ledger.path, content, entries) for content in flipped) > 100
+
+
+def test_a_damaged_name_of_a_table_is_refused(ledger: Ledger) -> None:
+    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    for name in (b"entries_stay", b"CREATE TRIGGER", b"CREATE TABLE", b"INTEGER"):
+        place = whole.index(name)
+        assert same_or_refused(ledger.path, whole[:place] + b"\xa0" + whole[place + 1 :], entries)
+
+
+def test_a_page_that_forgets_its_last_rows_is_refused(ledger: Ledger) -> None:
+    """A smaller count of rows in the head of the last page looks like a cut tail, whose chain is whole."""
+    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    for page in range(4096, len(whole), 4096):
+        for count in range(whole[page + 4]):
+            assert same_or_refused(ledger.path, whole[: page + 4] + bytes([count]) + whole[page + 5 :], entries)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

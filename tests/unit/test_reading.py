@@ -187,6 +187,7 @@ TWO = schema_of(category(name="x"), category(name="y"))
         (['"a","b"\r'], [(0, 1)]),
         (['x","y', "a,b"], [(0, 1)]),
         (['"a', 'b,a"', "a,b"], [(1, 2), (0, 1)]),
+        (['"a', 'b"xb', "a,b"], [(0, 1)]),
         (['"a\r', 'b",b\r', "a,b"], [(2, 1), (0, 1)]),
         (['"a\n""b\n",', "a,b"], [(2, 2), (0, 1)]),
         (['a,"b\n"x', "a,b"], [(0, 1)]),
@@ -265,6 +266,8 @@ def test_a_cell_of_ten_megabytes_is_a_cell(csv_rows, cell):  # fmt: skip
         (number(), pa.array([5, 200], pa.uint8()), [5, 100]),
         (number(), pa.array([2.5, 1.0], pa.float16()), [2.5, 1]),
         (number(), pa.array([Decimal("2.50"), None, Decimal("123456789.25")]), [2.5, None, 100]),
+        (number(), pa.array([Decimal("2.50"), None], pa.decimal256(50, 2)), [2.5, None]),
+        (number(), pa.array([0, 2**64 - 1], pa.uint64()), [0, 100]),
         (number(), pa.array([True, False, None]), [1, 0, None]),
         (number(), pa.array(["2.5", "x", "", None, " 7 ", "1e400"]), [2.5, None, None, None, 7, 100]),
         (number(), pa.array(["2.5", "x", None, "2.5"]).dictionary_encode(), [2.5, None, None, 2.5]),
@@ -276,6 +279,7 @@ def test_a_cell_of_ten_megabytes_is_a_cell(csv_rows, cell):  # fmt: skip
         (category(values=("1.0", "2.5")), pa.array([1.0, 2.5]), [0, 1]),
         (category(values=("0.1", "0.25")), pa.array([0.1, 0.25], pa.float32()), [0, 1]),
         (category(values=("0.1", "0.25")), pa.array([0.25], pa.float16()), [1]),
+        (category(values=("1.5",)), pa.array([Decimal("1.50"), None], pa.decimal256(50, 2)), [0, 1]),
         (category(values=("1.5", "2")), pa.array([Decimal("1.50"), Decimal("2.00"), Decimal("3.00")]), [0, 1, 2]),
         (category(values=("True", "False")), pa.array([True, False, None]), [0, 1, 2]),
         (category(values=("1", "0")), pa.array([True, False, None]), [0, 1, 2]),
@@ -318,6 +322,8 @@ def test_text_that_is_not_valid_in_parquet_is_undeclared(parquet_rows):
         (number(), pd.Series([Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("1E+400")], dtype=object), [None, None, None, 100]),
         (category(), pd.Series(["a", "b", None, "c"]), [0, 1, 2, 2]),
         (category(), pd.Series(["a", None], dtype="string"), [0, 2]),
+        (category(), pd.Series(["a", "\ud800", None], dtype=pd.StringDtype("python")), [0, 2, 2]),
+        (number(), pd.Series(["1", "\ud800", None], dtype=object), [1, None, None]),
         (category(), pd.Series(["b", "a", None, "b"], dtype="category"), [1, 0, 2, 1]),
         (category(values=("1", "2")), pd.Series([2, 1, None], dtype="category"), [1, 0, 2]),
         (category(), pd.Series(pd.arrays.ArrowExtensionArray(pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, None]), pa.array(["b", None, "a"])))), [1, 2, 0, 2]),
@@ -365,6 +371,8 @@ def test_unit_ids_are_the_same_from_every_kind_of_file(csv_rows, parquet_rows):
         assert read_frame(pa.table({"x": [1, 1, 1], "who": who}).to_pandas(), schema).unit_ids == ids
     mixed = pd.DataFrame({"x": [1] * 4, "who": pd.Series([7, "7", b"7", np.int64(7)], dtype=object)})
     assert read_frame(mixed, schema).unit_ids == [b"7"] * 4
+    odd = pd.DataFrame({"x": [1] * 3, "who": pd.Series(["\ud800", "\udcff", "é"], dtype=object)})
+    assert len(set(read_frame(odd, schema).unit_ids or [])) == 3
     coded = pd.DataFrame({"x": [1, 1, 1], "who": pd.Series(["b", None, "b"], dtype="category")})
     assert read_frame(coded, schema).unit_ids == [b"b", b"b"]
 

@@ -17,6 +17,7 @@ import pytest
 from reports import Evidence, Leaf, Policy, Report
 from reports.paths import CHARGED_ATTACKS
 from reports.render import to_html
+from reports.render.figures import _ticks
 from reports.render.words import CRITERIA, MEANINGS, NOT_DECIDED
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "wbr", "circle", "line", "rect", "path"}
@@ -216,7 +217,7 @@ def test_one_sees_at_once_why_not(builder: ModuleType, kind: str) -> None:
     expected = {
         "fail": ["guarantee.epsilon", "at most 2; observed: <bdi>3.2", "attacks.linkage", "too little data to tell"],
         "needs_human": ["domain.source", "read off the data"],
-        "no holdout": ["attacks.membership", "no such evidence"],
+        "no holdout": ["attacks.membership", "holds nothing at this path"],
         "integrity": ["did not verify"],
         "empty": ["evidence.complete", "missing or empty"],
     }[kind]
@@ -243,6 +244,38 @@ def test_criteria_put_the_ceiling_beside_the_attack(builder: ModuleType) -> None
     internal = page(builder, "internal")
     for title in ("Linkage", "Exact copies", "Nearest record", "Membership", "Singling out", "Attribute inference"):
         assert f"{title} on real rows, without noise" in internal
+
+
+def test_noisy_rates_without_intervals_still_have_their_figure(builder: ModuleType) -> None:
+    """Then the difference is drawn with its interval; a rate below zero and a lost ceiling are no nonsense."""
+    rates = {
+        "attacks.linkage.fit_rate": builder.charged(0.014),
+        "attacks.linkage.control_rate": builder.charged(-0.032),
+    }
+    changed = rates | {"attacks.linkage.bound": builder.charged(0.0)}
+    text = to_html(Report.of(builder.policy(), builder.internal(changed), on=builder.TODAY))
+    part = text[text.index('<section id="linkability"') : text.index('<section id="inference"')]
+    assert 'id="fig-ceiling-linkage"' in part
+    assert "difference: \u22120.25%, interval \u22124.3% to 3.8%. No ceiling." in part
+    assert "none: the noise hides what to compare with" in part
+    assert "proven ceiling" not in part
+    assert "-" not in "".join(re.findall(r' (?:width|height|r)="([^"]*)"', part))
+    some = to_html(Report.of(builder.policy(), builder.internal(rates), on=builder.TODAY))
+    assert "difference: \u22120.25%, interval \u22124.3% to 3.8%. Proven ceiling: 17%." in some
+    lost = builder.internal({"attacks.linkage.fit_rate": None})
+    assert 'id="fig-ceiling-linkage"' not in to_html(Report.of(builder.policy(), lost, on=builder.TODAY))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.17), (-0.043, 0.17), (0.0, 1.0), (-1.0, 1.0), (0.0, 1e-6), (0.0, 0.0)]
+)
+def test_axes_hold_what_they_must(low: float, high: float) -> None:
+    ticks = _ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+    assert ticks == sorted(set(ticks))
+    assert 0.0 in ticks
 
 
 def test_only_the_internal_edition_has_the_banner_and_the_review(builder: ModuleType) -> None:

@@ -1,0 +1,451 @@
+"""The suite that every synthesizer passes: it loops over the registry, so a new recipe is tested by being listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import FrozenInstanceError, dataclass, field
+from fractions import Fraction
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from dpsynth.errors import BudgetExceeded, UsageError
+from dpsynth.ledger import Ledger, Reservation
+from dpsynth.mechanisms.base import Columns, Measurement
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.models.base import Model
+from dpsynth.models.graphical import GraphicalModel
+from dpsynth.privacy import Cap, Cost, PrivacyUnit
+from dpsynth.schema import Column, Schema
+from dpsynth.synthesizers.mst import Mst
+from dpsynth.synthesizers.registry import SYNTHESIZERS, synthesizer
+from dpsynth.table import Table
+
+OpenCurator = Callable[..., Any]
+Reserve = Callable[..., Reservation]
+
+every_synthesizer = pytest.mark.parametrize("name", SYNTHESIZERS)
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+MIXED = (
+    Column(name="age", type="integer", minimum=0, maximum=99, bins=10),
+    Column(name="income", type="number", minimum=-5.0, maximum=1000.0, edges=(-5, 0, 10, 100, 1000), missing=True),
+    Column(name="size", type="number", minimum=0, maximum=1, bins=3, decimals=2),
+    Column(name="town", type="category", values=("a", "b", "c"), unknown="other"),
+    Column(name="grade", type="ordinal", values=("low", "middle", "high"), missing=True),
+    Column(name="member", type="boolean"),
+    Column(name="always", type="category", values=("one",)),
+    Column(name="note", type="text"),
+)
+SCHEMAS: dict[str, Schema] = {
+    "mixed": Schema(table="t", columns=MIXED, basis="test"),
+    "persons": Schema(
+        table="t", columns=MIXED, basis="test", entity="person", unit_column="who", max_rows=3, neighbours="replace"
+    ),
+    "one column": Schema(table="t", columns=MIXED[:1], basis="test"),
+    "one cell": Schema(table="t", columns=MIXED[6:7], basis="test"),
+    "two columns": Schema(table="t", columns=MIXED[3:5], basis="test", neighbours="replace"),
+}
+
+
+def make_rows(schema: Schema, rows: int, *, seed: int = 0) -> pd.DataFrame:
+    """Rows for a schema of `SCHEMAS`: columns that have to do with each other, and some values that do not belong."""
+    rng = np.random.default_rng(seed)
+    age = rng.integers(-3, 110, rows)
+    town = rng.choice(["a", "b", "c", "elsewhere"], rows)
+    frame = pd.DataFrame(
+        {
+            "age": pd.array(age, dtype="Int64"),
+            "income": np.where(rng.random(rows) < 0.2, np.nan, age * rng.gamma(2, 8, rows)),
+            "size": np.round(rng.random(rows), 2),
+            "town": pd.array(town, dtype="string"),
+            "grade": pd.array([("low", "middle", "high", "?")[int(a) % 4] for a in age], dtype="string"),
+            "member": pd.array(age > 40, dtype="boolean"),
+            "always": pd.array(["one"] * rows, dtype="string"),
+            "note": pd.array(["private"] * rows, dtype="string"),
+            "who": pd.array([f"p{n // 2}" for n in range(rows)], dtype="string"),
+        }
+    )
+    return frame[list(schema.file_names)]
+
+
+@pytest.fixture
+def reserve(tmp_path: Path) -> Iterator[Reserve]:
+    """Reservations of whole caps in ledgers of their own."""
+    held: list[Reservation] = []
+
+    def work(schema: Schema, *, epsilon: str = "1", delta: str = "1e-6") -> Reservation:
+        ledger = Ledger.create(
+            tmp_path / f"{len(held)}.ledger",
+            population="test",
+            epsilon=epsilon,
+            delta=delta,
+            entity=schema.unit.entity,
+            neighbours=schema.neighbours,
+        )
+        held.append(ledger.reserve(Cap.of(epsilon, delta).cost, unit=schema.unit, purpose="test"))
+        return held[-1].__enter__()
+
+    yield work
+    for reservation in held:
+        reservation.__exit__(None, None, None)
+
+
+def fit(
+    name: str, frame: pd.DataFrame, schema: Schema, reservation: Any, open_curator: OpenCurator, **how: Any
+) -> Model:
+    curator = open_curator(frame, schema, seed=how.pop("seed", 1), reservation=reservation, **how)
+    return SYNTHESIZERS[name]().fit(curator, budget=reservation.limit)
+
+
+def assert_valid(model: Model, schema: Schema, *, rows: Sequence[int] = (0, 1, 200)) -> None:
+    """A model of a schema, from which any number of rows can be drawn."""
+    assert model.schema == schema
+    assert np.isfinite(model.total)
+    assert model.total >= 1
+    for count in rows:
+        table = model.sample(count, rng=np.random.default_rng(count))  # a Table refuses codes outside its schema
+        assert isinstance(table, Table)
+        assert (len(table), table.schema) == (count, schema)
+        records = table.decode(rng=np.random.default_rng(1))
+        assert np.array_equal(Table.encode(records).codes, table.codes)
+        frame = records.to_frame()
+        assert tuple(frame.columns) == schema.names
+        assert len(frame) == count
+
+
+# ---- valid schema out, whatever comes in ---------------------------------------------------------------------------
+
+
+@every_synthesizer
+@pytest.mark.parametrize("rows", [0, 1, 150])
+@pytest.mark.parametrize("which", SCHEMAS)
+def test_any_number_of_rows_gives_a_valid_model(
+    name: str, rows: int, which: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = SCHEMAS[which]
+    assert_valid(fit(name, make_rows(schema, rows), schema, reserve(schema), open_curator), schema)
+
+
+@every_synthesizer
+@pytest.mark.parametrize("fill", [None, "out of range"])
+def test_rows_that_say_nothing_give_a_valid_model(
+    name: str, fill: str | None, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    """All missing, or all beyond the bounds: rows are dropped, clamped or counted as missing, and nothing fails."""
+    schema = SCHEMAS["persons"]
+    frame = make_rows(schema, 40)
+    for column in ("age", "income", "size", "town", "grade"):
+        if fill is None:
+            frame[column] = frame[column].mask(np.ones(40, dtype=bool))
+        elif frame[column].dtype == "string":
+            frame[column] = pd.array(["nowhere"] * 40, dtype="string")
+        else:
+            frame[column] = frame[column].mask(np.ones(40, dtype=bool), 10**6)
+    assert_valid(fit(name, frame, schema, reserve(schema), open_curator), schema)
+
+
+@every_synthesizer
+@pytest.mark.parametrize("epsilon", ["0.01", "30"])
+def test_little_and_much_budget_give_a_valid_model(
+    name: str, epsilon: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = SCHEMAS["persons"]
+    reservation = reserve(schema, epsilon=epsilon)
+    assert_valid(fit(name, make_rows(schema, 60), schema, reservation, open_curator), schema)
+    assert reservation.spent.fits(reservation.limit)
+
+
+@every_synthesizer
+def test_a_holdout_of_nearly_everybody_gives_a_valid_model(
+    name: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = SCHEMAS["persons"]
+    holdout = Fraction(999, 1000)
+    assert_valid(fit(name, make_rows(schema, 9), schema, reserve(schema), open_curator, holdout=holdout), schema)
+
+
+# ---- cost ----------------------------------------------------------------------------------------------------------
+
+
+@every_synthesizer
+@pytest.mark.parametrize("epsilon", ["0.05", "8"])
+@pytest.mark.parametrize("which", SCHEMAS)
+def test_the_stated_cost_is_what_the_reservation_saw_and_within_the_budget(
+    name: str, which: str, epsilon: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = SCHEMAS[which]
+    reservation = reserve(schema, epsilon=epsilon)
+    model = fit(name, make_rows(schema, 80), schema, reservation, open_curator)
+    events = reservation.events
+    assert sum((cost for _, cost in events), Cost.zero()) == reservation.spent
+    assert reservation.spent.fits(reservation.limit)
+    assert reservation.spent.rho >= reservation.limit.rho * Fraction(99, 100)  # and nothing is left lying about
+    measured = [cost for purpose, cost in events if "marginal" in purpose]
+    assert [m.cost for m in model.measurements] == measured
+    for m in model.measurements:
+        assert m.cost == Cost.zcdp(Fraction(schema.unit.l2_squared) / (2 * m.sigma_squared))
+        assert m.values.dtype == np.int64
+        assert m.values.shape == tuple(schema.sizes[column] for column in m.columns)
+        assert m.columns == tuple(sorted(set(m.columns)))
+
+
+@every_synthesizer
+def test_the_charge_does_not_depend_on_the_rows(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    schema, charges = SCHEMAS["persons"], []
+    for rows in (0, 1, 150):
+        reservation = reserve(schema)
+        fit(name, make_rows(schema, rows, seed=rows), schema, reservation, open_curator, seed=rows)
+        charges.append(reservation.events)
+    assert charges[0] == charges[1] == charges[2]
+
+
+@every_synthesizer
+def test_a_budget_larger_than_the_reservation_is_refused(
+    name: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = SCHEMAS["two columns"]
+    reservation = reserve(schema)
+    curator = open_curator(make_rows(schema, 20), schema, seed=1, reservation=reservation)
+    with pytest.raises(BudgetExceeded):
+        SYNTHESIZERS[name]().fit(curator, budget=Cap.of(3, "1e-6").cost)
+    assert reservation.spent.fits(reservation.limit)
+
+
+@every_synthesizer
+def test_a_part_of_the_reservation_is_not_overdrawn(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    """`release` keeps a share for the attack counts: the fit must leave it alone."""
+    schema = SCHEMAS["mixed"]
+    reservation = reserve(schema)
+    curator = open_curator(make_rows(schema, 60), schema, seed=1, reservation=reservation)
+    budget = reservation.limit.share(Fraction(9, 10))
+    SYNTHESIZERS[name]().fit(curator, budget=budget)
+    assert reservation.spent.fits(budget)
+
+
+# ---- a model is its measurements -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Replay:
+    """Holds no rows: gives again the answers that another curator gave."""
+
+    schema: Schema
+    measured: list[Measurement]
+    picked: list[int]
+    asked: list[Columns] = field(default_factory=list)
+
+    @property
+    def unit(self) -> PrivacyUnit:
+        return self.schema.unit
+
+    def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
+        self.asked.append(columns)
+        answer = self.measured.pop(0)
+        assert (answer.columns, answer.sigma_squared) == (columns, mechanism.sigma_squared)
+        return answer
+
+    def select(self, candidates: Sequence[Columns], expected: Sequence[npt.NDArray], mechanism: NoisyMax) -> int:
+        return self.picked.pop(0)
+
+
+@contextmanager
+def picks() -> Iterator[list[int]]:
+    """Selections that follow from the scores alone, written down."""
+    seen: list[int] = []
+
+    def pick(self: NoisyMax, scores: Sequence[int]) -> int:
+        seen.append(int(np.argmax(scores)))
+        return seen[-1]
+
+    with mock.patch.object(NoisyMax, "pick", pick):
+        yield seen
+
+
+def same(one: Model, other: Model) -> bool:
+    """Whether two models hold the same measurements and draw the same rows."""
+    measured = [
+        (a.columns, a.sigma_squared, a.cost) == (b.columns, b.sigma_squared, b.cost)
+        and np.array_equal(a.values, b.values)
+        for a, b in zip(one.measurements, other.measurements, strict=True)
+    ]
+    drawn = [model.sample(300, rng=np.random.default_rng(3)).codes for model in (one, other)]
+    return all(measured) and one.total == other.total and np.array_equal(*drawn)
+
+
+@every_synthesizer
+def test_a_model_is_built_from_noisy_answers_alone(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    schema = SCHEMAS["persons"]
+    with picks() as picked:
+        reservation = reserve(schema)
+        model = fit(name, make_rows(schema, 150), schema, reservation, open_curator)
+    replay = Replay(schema, list(model.measurements), list(picked))
+    again = SYNTHESIZERS[name]().fit(replay, budget=reservation.limit)  # type: ignore[arg-type]
+    assert same(model, again)
+    assert replay.measured == []
+    assert replay.picked == []
+
+
+@every_synthesizer
+@pytest.mark.parametrize("which", ["persons", "mixed"])
+def test_the_order_of_rows_has_no_effect(name: str, which: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    """With the same secret coins the very same model comes out, so its distribution cannot depend on the order."""
+    schema, models = SCHEMAS[which], []
+    frame = make_rows(schema, 150)
+    for order in (np.arange(150), np.arange(150)[::-1], np.random.default_rng(5).permutation(150)):
+        with picks():
+            shuffled = frame.iloc[order].reset_index(drop=True)
+            models.append(fit(name, shuffled, schema, reserve(schema), open_curator, holdout=Fraction(1, 4)))
+    assert same(models[0], models[1])
+    assert same(models[0], models[2])
+    with picks():  # a row less, or other coins, is another model: the comparison can fail
+        fewer = fit(name, frame.iloc[:-9], schema, reserve(schema), open_curator, holdout=Fraction(1, 4))
+        others = fit(name, frame, schema, reserve(schema), open_curator, holdout=Fraction(1, 4), seed=2)
+    assert not same(models[0], fewer)
+    assert not same(models[0], others)
+
+
+@every_synthesizer
+def test_the_row_count_is_taken_from_noisy_counts(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    """Over fresh noise the total scatters around the number of rows by what its noise explains, and is never exact."""
+    schema = SCHEMAS["two columns"]
+    frame = make_rows(schema, 400)
+    models = [fit(name, frame, schema, reserve(schema), open_curator, seed=seed) for seed in range(12)]
+    totals = np.array([model.total for model in models])
+    precision = sum(1 / (m.values.size * float(m.sigma_squared)) for m in models[0].measurements)
+    rows = len(frame)
+    assert 0.2 < totals.std() * precision**0.5 < 3
+    assert np.all(np.abs(totals - rows) * precision**0.5 < 6.5)  # 6.5 standard deviations: 1e-10
+    assert len(set(totals.tolist())) > 6
+
+
+# ---- what is learned -----------------------------------------------------------------------------------------------
+
+
+def _distance(model: Model, columns: Columns, codes: npt.NDArray[np.int32]) -> float:
+    """Total variation between sampled and given rows on some columns."""
+    sizes = [model.schema.sizes[column] for column in columns]
+    drawn = model.sample(20_000, rng=np.random.default_rng(1)).codes
+    tables = []
+    for rows in (drawn, codes):
+        counts = np.zeros(sizes)
+        np.add.at(counts, tuple(rows[:, column] for column in columns), 1)
+        tables.append(counts / counts.sum())
+    return float(np.abs(tables[0] - tables[1]).sum() / 2)
+
+
+@pytest.fixture(scope="module")
+def chain() -> npt.NDArray[np.int32]:
+    """Four columns, each of which mostly repeats the one before."""
+    rng = np.random.default_rng(8)
+    codes = np.zeros((5_000, 4), dtype=np.int32)
+    codes[:, 0] = rng.integers(0, 4, 5_000) * rng.integers(0, 2, 5_000)
+    for column in range(1, 4):
+        repeat = rng.random(5_000) < 0.85
+        codes[:, column] = np.where(repeat, codes[:, column - 1], rng.integers(0, 4, 5_000))
+    return codes
+
+
+@every_synthesizer
+def test_single_columns_are_learned(
+    name: str,
+    chain: npt.NDArray[np.int32],
+    make_schema: Any,
+    make_frame: Any,
+    reserve: Reserve,
+    open_curator: OpenCurator,
+) -> None:
+    schema = make_schema([4, 4, 4, 4])
+    model = fit(name, make_frame(chain, columns=4), schema, reserve(schema), open_curator)
+    for column in range(4):
+        assert _distance(model, (column,), chain) < 0.02
+    vague = fit(name, make_frame(chain[:5], columns=4), schema, reserve(schema, epsilon="0.02"), open_curator)
+    assert max(_distance(vague, (column,), chain) for column in range(4)) > 0.02
+
+
+def test_mst_learns_the_pairs_that_matter_and_independent_does_not(
+    chain: npt.NDArray[np.int32], make_schema: Any, make_frame: Any, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    schema = make_schema([4, 4, 4, 4])
+    frame = make_frame(chain, columns=4)
+    mst = fit("mst", frame, schema, reserve(schema), open_curator)
+    assert isinstance(mst, GraphicalModel)
+    assert sorted(mst.tree.cliques) == [(0, 1), (1, 2), (2, 3)]  # another tree scores lower by over 1,000 rows
+    independent = fit("independent", frame, schema, reserve(schema), open_curator)
+    for pair in combinations(range(4), 2):
+        assert _distance(mst, pair, chain) < 0.04
+        assert _distance(independent, pair, chain) > 0.15
+
+
+def test_selection_meets_every_pair_that_joins_two_parts(
+    make_schema: Any, make_frame: Any, open_curator: OpenCurator
+) -> None:
+    """Whatever is picked, a spanning tree comes out, and each choice is paid for."""
+    for choice in (0, -1):
+        schema, asked = make_schema([2, 3, 2, 2, 2]), []
+
+        def pick(self: NoisyMax, scores: Sequence[int], choice: int = choice, asked: list[int] = asked) -> int:
+            asked.append(len(scores))
+            return choice % len(scores)
+
+        curator = open_curator(make_frame([], columns=5), schema, seed=1)
+        with mock.patch.object(NoisyMax, "pick", pick):
+            model = Mst().fit(curator, budget=Cap.of(1, "1e-6").cost)
+        assert len(asked) == 4
+        assert asked[0] == 10
+        assert asked == sorted(asked, reverse=True)
+        pairs = [m.columns for m in model.measurements if len(m.columns) == 2]
+        assert len(set(pairs)) == 4
+        reached = {0}
+        for _ in pairs:
+            reached |= {column for pair in pairs if reached & set(pair) for column in pair}
+        assert reached == set(range(5))
+
+
+# ---- the registry --------------------------------------------------------------------------------------------------
+
+
+@every_synthesizer
+def test_a_synthesizer_is_settings_only(name: str) -> None:
+    one, other = synthesizer(name), SYNTHESIZERS[name]()
+    assert one.name == name
+    assert one == other
+    assert hash(one) == hash(other)
+    assert name in repr(one)
+    with pytest.raises(FrozenInstanceError):
+        one.name = "else"  # type: ignore[misc]
+
+
+def test_an_unknown_name_is_a_user_s_mistake() -> None:
+    with pytest.raises(UsageError, match="independent, mst") as caught:
+        synthesizer("magic")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("shares", [("0", "1/10"), ("1/4", "0"), ("1/2", "1/2"), ("-1/4", "1/10"), ("1/4", "1")])
+def test_shares_that_leave_a_step_without_budget_are_refused(shares: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        Mst(one_way_share=Fraction(shares[0]), selection_share=Fraction(shares[1]))
+
+
+@every_synthesizer
+def test_a_fitted_model_comes_back_from_disk(
+    name: str, reserve: Reserve, open_curator: OpenCurator, tmp_path: Path
+) -> None:
+    schema = SCHEMAS["persons"]
+    model = fit(name, make_rows(schema, 100), schema, reserve(schema), open_curator)
+    model.save(tmp_path / "model")
+    assert same(model, GraphicalModel.load(tmp_path / "model", schema))
+    for path in (tmp_path / "model").iterdir():
+        assert b"private" not in path.read_bytes()
+        assert b"elsewhere" not in path.read_bytes()
