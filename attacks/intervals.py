@@ -5,7 +5,7 @@ persons contribute may be any number in [0, 1]: `Rate` carries how many yes-or-n
 
 Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209; Newcombe, Stat. Med. 17 (1998) 873, method 10; Clopper and Pearson,
 Biometrika 26 (1934) 404; DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837. Coverage is simulated in
-tests/statistical/test_interval_coverage.py.
+tests/statistical/attacking/test_interval_coverage.py.
 """
 
 from __future__ import annotations

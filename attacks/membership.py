@@ -12,7 +12,7 @@ other half. No real attacker knows so many labels: this is meant to be stronger.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import ClassVar, TypeAlias
 
@@ -31,6 +31,9 @@ OPERATING_POINTS = (0.1, 0.01, 0.001)
 LOWEST = 0.001  # reported, not judged: too few persons
 Rule: TypeAlias = Callable[[FloatVector, BoolVector], float]  # from scores and answers to a threshold
 
+SHARED = (
+    1.5  # how much more the accusations vary than independent ones: each half teaches the rule that judges the other
+)
 RIDGE = 0.02  # weight of the penalty, in persons a person
 
 
@@ -89,8 +92,9 @@ class Membership:
 
 
 def _excess(accused: BoolVector, member: BoolVector) -> Measure:
-    hits = accused.astype(np.float64)
-    return excess(Rate.over_persons(hits[member]), Rate.over_persons(hits[~member]))
+    rates = [Rate.over_persons(accused[side].astype(np.float64)) for side in (member, ~member)]
+    fit, control = (replace(rate, trials=rate.trials / SHARED) for rate in rates)
+    return excess(fit, control)
 
 
 def _plain(rate: Rate, chance: float) -> Measure:
@@ -159,8 +163,9 @@ class Combiner:
     """A linear rule over the ranks of all scores, learned on one half of the persons and applied to the other.
 
     Ranks enter as normal scores and as two steps for the top tenth and the top hundredth, so that a few leaked records
-    weigh as much as a small shift of all. Learning is ridge regression: linear in the labels, so that it is repeated
-    for a thousand shuffles at the price of a matrix product.
+    weigh as much as a small shift of all. Learning is ridge regression, which a thousand shuffles of the labels repeat
+    at the price of a matrix product. Weights below zero are dropped: being less like the synthetic table is never a
+    sign of having been fitted (where it is, the control was used, or rows were filtered; other attacks look there).
     """
 
     def __init__(self, ranks: FloatMatrix, half: IntVector) -> None:
@@ -177,7 +182,8 @@ class Combiner:
     def _rule(self, labels: FloatMatrix, part: int) -> FloatMatrix:
         """The score of every person by the rule learned for one part; shape (persons, shuffles)."""
         learn, _, z, solved = self._parts[part]
-        scores: FloatMatrix = np.round(z @ (solved @ (labels[learn] - labels[learn].mean(axis=0))), 9)
+        weights = np.maximum(solved @ (labels[learn] - labels[learn].mean(axis=0)), 0.0)
+        scores: FloatMatrix = np.round(z @ weights, 9)
         return scores
 
     def scores(self, labels: FloatMatrix) -> FloatMatrix:

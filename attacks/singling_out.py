@@ -56,7 +56,7 @@ class SinglingOut:
             return Finding(gap=Gap(status="incomplete", reason=reason, needs="a table with more rare combinations"))
 
         def isolated(labels: FloatMatrix) -> FloatMatrix:
-            rates = [_alone(game @ side, int(side[:, 0].sum()), crowd).mean(axis=0) for side in (labels, 1 - labels)]
+            rates = [alone(game @ side, int(side[:, 0].sum()), crowd).mean(axis=0) for side in (labels, 1 - labels)]
             difference_of_means: FloatMatrix = np.round(rates[0] - rates[1], 12)[None, :]
             return difference_of_means
 
@@ -158,7 +158,7 @@ def _game(predicates: Predicates, judge: Group, sides: Group) -> sparse.csr_matr
     return kept.satisfied(sides)
 
 
-def _alone(matching: FloatMatrix, persons: int, crowd: int) -> FloatMatrix:
+def alone(matching: FloatMatrix, persons: int, crowd: int) -> FloatMatrix:
     """Chance that exactly one of `matching` persons is among `crowd` drawn from `persons`; any shape."""
     rest = persons - crowd
     m = np.minimum(matching, rest + 1)  # more than that, and two are always drawn
@@ -173,9 +173,9 @@ def _alone(matching: FloatMatrix, persons: int, crowd: int) -> FloatMatrix:
 def _rate(game: sparse.csr_matrix, crowd: int) -> Rate:
     """Success rate on one side; persons are the clusters, because one person can be isolated by many predicates."""
     matching = np.asarray(game.sum(axis=1)).reshape(-1)
-    alone = _alone(matching, game.shape[1], crowd)
-    value = float(alone.mean())
-    by_person = np.asarray(game.T @ (alone / np.maximum(matching, 1))).reshape(-1)
+    chance = alone(matching, game.shape[1], crowd)
+    value = float(chance.mean())
+    by_person = np.asarray(game.T @ (chance / np.maximum(matching, 1))).reshape(-1)
     variance = game.shape[1] * float(by_person.var()) / game.shape[0] ** 2
     trials = min(game.shape[0], game.shape[1]) if variance <= 0 else value * (1 - value) / variance
     return Rate(value=value, trials=max(min(trials, float(game.shape[0])), 1.0), persons=game.shape[1])

@@ -78,10 +78,10 @@ def run_suite(
         Results that do not depend on the order of rows, columns or persons. Tables with more than 20,000 rows are
         attacked through a random choice of their rows and persons, except by exact match.
     """
-    people = People.of(sample, rng=_stream(seed, "people"))
+    people = People.of(sample, rng=stream(seed, "people"))
     released = Rows.of(synthetic).sorted()
     gap = _gap(people, released)
-    few = people.at_most(MOST_ROWS, _stream(seed, "limit"))
+    few = people.at_most(MOST_ROWS, stream(seed, "limit"))
     results = []
     for name, attack in ATTACKS.items():
         if progress is not None:
@@ -90,12 +90,12 @@ def run_suite(
             results.append(replace(_blank(attack), status="incomplete", note=gap[0], needs=gap[1]))
             continue
         asked = people if name in SMALL_ENOUGH else few
-        table = released if name in SMALL_ENOUGH else released.at_most(MOST_ROWS, _stream(seed, "limit", name))
+        table = released if name in SMALL_ENOUGH else released.at_most(MOST_ROWS, stream(seed, "limit", name))
         results.append(_attacked(attack, asked, table, seed))
     return SuiteResult(results=tuple(_corrected(results)), seed=seed)
 
 
-def _stream(seed: int, *purpose: str) -> np.random.Generator:
+def stream(seed: int, *purpose: str) -> np.random.Generator:
     """A random stream of its own for each purpose, so that adding an attack changes no other's choices."""
     digest = hashlib.sha256("\0".join(purpose).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
@@ -132,13 +132,13 @@ def _blank(attack: Attack) -> AttackResult:
 
 def _attacked(attack: Attack, people: People, table: Rows, seed: int) -> AttackResult:
     blank = _blank(attack)
-    rng = _stream(seed, attack.id, "leaky copy")
+    rng = stream(seed, attack.id, "leaky copy")
     leaky = people.fit.rows.take(rng.integers(len(people.fit.rows), size=len(table))).sorted()
     with ThreadPoolExecutor(max_workers=2) as pool:  # the two runs share nothing
         on_leaky = pool.submit(attack.run, people, leaky, rng=rng)
-        found = attack.run(people, table, rng=_stream(seed, attack.id))
+        found = attack.run(people, table, rng=stream(seed, attack.id))
         if found.gap is None:
-            without = attack.without(people, rng=_stream(seed, attack.id, "without"))
+            without = attack.without(people, rng=stream(seed, attack.id, "without"))
         seen = on_leaky.result()
     if found.gap is not None:
         return replace(blank, status=found.gap.status, note=found.gap.reason, needs=found.gap.needs)

@@ -146,6 +146,7 @@ class Curator(Private):
     ) -> Curator:
         """The same for a pandas data frame."""
         _check_holdout(holdout)
+        reading.check_frame(frame, schema)
         reservation.start()
         return cls(reading.read_frame(frame, schema), schema, reservation, holdout=holdout)
 

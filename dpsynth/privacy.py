@@ -51,7 +51,7 @@ def exact(value: Number, *, name: str = "value") -> Fraction:
     """
     try:
         if isinstance(value, float):
-            return Fraction(Decimal(repr(value)))
+            return Fraction(Decimal(repr(float(value))))
         if isinstance(value, str) and "/" not in value:
             return Fraction(Decimal(value.strip()))
         return Fraction(value)

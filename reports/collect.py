@@ -32,12 +32,14 @@ class ChargedAttack:
     Args:
         id: Name of the attack.
         success: What counts as a success on one person, in words.
+        persons: How many persons were judged, by the noisy counts.
         found: What the noisy counts say; None where they allow no estimate.
         control: What the same attack, with the same noise, finds when model rows were copied on purpose.
     """
 
     id: str
     success: str
+    persons: int
     found: ChargedResult | None
     control: ChargedResult | None
 
@@ -345,7 +347,7 @@ def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
         return Leaf(None, "P2", src, ledger_seq=(seq,), missing=why)
 
     def charged(value: float, src: str = src) -> Leaf:
-        return Leaf(value, "P2", src, ledger_seq=(seq,))
+        return Leaf(value, "P2", src, ledger_seq=(seq,), n=max(0, attack.persons))
 
     out = {
         "success": _p0(attack.success, "definition"),
@@ -359,11 +361,14 @@ def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
             name: missing(noisy if found is None else blind) for name in ("excess", "fit_rate", "control_rate")
         }
     kappa = "ceiling for this release when success without the person's rows is the upper end of the control rate"
+    if found.control_at_most > 0:
+        out["bound"] = charged(tpr_bound(release, found.control_at_most), kappa)
+    else:
+        out["bound"] = missing("the noise carried the control rate below zero, so there is nothing to compare with")
     return out | {
         "excess": _with_ends(charged(found.excess), found.interval),
         "fit_rate": charged(found.fit),
         "control_rate": charged(found.control),
-        "bound": charged(tpr_bound(release, found.control_at_most), kappa),
     }
 
 

@@ -7,7 +7,7 @@ is there: a tool can prepare evidence for a person's decision, and never makes t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -109,9 +109,9 @@ def catalogue() -> tuple[Control, ...]:
 
 def evaluate(evidence: Evidence) -> tuple[ControlStatus, ...]:
     """Each control of the catalogue beside the evidence that this report holds for it."""
-    out = []
+    held, out = _places(evidence), []
     for control in catalogue():
-        lacking = tuple(asked for asked in control.evidence if not _held(asked, evidence))
+        lacking = tuple(asked for asked in control.evidence if not _held(asked, held))
         status: Status = "present" if not lacking else "absent" if len(lacking) == len(control.evidence) else "partial"
         out.append(
             ControlStatus(control=control, status="human" if control.mode == "human" else status, lacking=lacking)
@@ -119,13 +119,12 @@ def evaluate(evidence: Evidence) -> tuple[ControlStatus, ...]:
     return tuple(out)
 
 
-def _held(asked: str, evidence: Evidence) -> bool:
+def _held(asked: str, held: Set[str]) -> bool:
     paths = _WHERE.get(asked, (asked,))
-    if paths is _BY_REPORT:
-        return True
-    return any(evidence.value(path) is not None or _holds_any(evidence, path) for path in paths)
+    return paths is _BY_REPORT or any(path in held for path in paths)
 
 
-def _holds_any(evidence: Evidence, path: str) -> bool:
-    """Whether a section holds at least one value."""
-    return any(leaf.value is not None for found, leaf in evidence.leaves() if found.startswith(path + "."))
+def _places(evidence: Evidence) -> frozenset[str]:
+    """Every path that holds a value, and every section that holds one."""
+    paths = [path.split(".") for path, leaf in evidence.leaves() if leaf.value is not None]
+    return frozenset(".".join(steps[:depth]) for steps in paths for depth in range(1, len(steps) + 1))

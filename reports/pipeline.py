@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -19,7 +19,6 @@ import numpy as np
 
 import attacks
 import dpsynth
-from attacks import AttackResult
 from dpsynth import (
     AttackCounts,
     Cap,
@@ -222,7 +221,13 @@ def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction)
     counts = curator.count_successes(tests, mechanism)
     found, control = attacks.charged_results(counts), attacks.charged_results(_leaky_control(model, counts))
     return tuple(
-        ChargedAttack(id=test.id, success=test.success, found=real, control=leaky)
+        ChargedAttack(
+            id=test.id,
+            success=test.success,
+            persons=counts.persons_fit + counts.persons_control,
+            found=real,
+            control=leaky,
+        )
         for test, real, leaky in zip(tests, found, control, strict=True)
     )
 
@@ -300,26 +305,33 @@ def _write_internal(
     progress: Progress,
     created_at: datetime,
 ) -> None:
-    """Writes everything under `internal/`. Whatever the real rows do to the attacks, this returns."""
+    """Writes everything under `internal/`. Whatever the real rows do to the attacks or to a page, this returns."""
     target = folder / "internal"
     target.mkdir(mode=0o700)
-    results: Sequence[AttackResult] = ()
-    utility: dict[int, float] = {}
-    failed: str | None = None
+    progress("attacking the release, for internal eyes")
     try:
         sample = curator.review_sample()
-        progress("attacking the release, for internal eyes")
         results = attacks.run_suite(sample, records, seed=_ATTACK_SEED).results if sample.control.persons else ()
         utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else {}
-    except Exception as error:  # an attack that fails on some rows must not change what anyone outside can see
-        failed = f"the attack suite failed ({type(error).__name__})"
-    full = with_review(evidence, results, utility, failed)
-    _write_text(target / "evidence.json", full.to_json())
+        pages = _internal_pages(with_review(evidence, results, utility, None), policy, created_at)
+    except OSError:
+        raise
+    except Exception as error:  # what fails on some rows must not change what anyone outside can see
+        failed = f"the internal review failed ({type(error).__name__})"
+        pages = {"evidence.json": with_review(evidence, (), {}, failed).to_json()}
+    for name, text in pages.items():
+        _write_text(target / name, text)
+
+
+def _internal_pages(evidence: Evidence, policy: Policy | None, created_at: datetime) -> dict[str, str]:
+    """The internal files by name."""
+    pages = {"evidence.json": evidence.to_json()}
     if policy is not None:
-        report = Report.of(policy, full, on=created_at.date(), edition="internal")
+        report = Report.of(policy, evidence, on=created_at.date(), edition="internal")
         if report.review is not None:
-            _write_text(target / "verdict.json", report.review.to_text())
-        _write_text(target / "report.html", to_html(report))
+            pages["verdict.json"] = report.review.to_text()
+        pages["report.html"] = to_html(report)
+    return pages
 
 
 def _seal(folder: Path, facts: dict[str, object]) -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from attacks.base import holm
+from attacks.people import People, Rows
+from attacks.suite import ATTACKS, stream
 from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema, Table
 
 Rng = np.random.Generator
@@ -225,3 +228,24 @@ CLEAN: dict[str, Generator] = {
 one_outlier = _outliers
 filtered = _filtered
 some = _some
+
+
+def found(sample: ReviewSample, synthetic: Records, *, seed: int = 0, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What each attack finds, without the positive controls that `run_suite` adds: half the time."""
+    people, table = People.of(sample, rng=stream(seed, "people")), Rows.of(synthetic).sorted()
+    chosen = only or tuple(ATTACKS)
+    return {name: ATTACKS[name].run(people, table, rng=stream(seed, name)) for name in chosen}
+
+
+def leaks(findings: dict[str, Any], *, of: int | None = None) -> set[str]:
+    """Attacks that showed a leak, by the rule of `AttackResult.leak`."""
+    names = list(findings)
+    adjusted = holm([findings[name].p_value for name in names] + [1.0] * ((of or len(names)) - len(names)))
+    out = set()
+    for name, p in zip(names, adjusted, strict=False):
+        two_sided = ATTACKS[name].two_sided
+        chance = 0.5 if two_sided else 0.0
+        interval = findings[name].headline(two_sided=two_sided)[2]
+        if p < 0.05 and (interval.low > chance or (two_sided and interval.high < chance)):
+            out.add(name)
+    return out

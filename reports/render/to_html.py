@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -122,6 +123,11 @@ class _Shown:
         """The number at a path, or None."""
         value = self._evidence.value(path)
         return None if value is None or isinstance(value, bool | str | tuple) else float(value)
+
+    def rows(self, path: str, *fields: str) -> list[Mapping[str, Leaf]]:
+        """The rows of a table in which all these fields have a value; a gap is for the gate to judge, not to draw."""
+        rows = self._evidence.rows(path)
+        return [row for row in rows if all(field in row and row[field].value is not None for field in fields)]
 
     def texts(self, path: str) -> tuple[str, ...] | None:
         """The texts at a path, or None when the evidence does not say."""

@@ -444,11 +444,11 @@ def test_a_full_disk_leaves_the_charge_and_the_error(tmp_path: Path, end: str) -
 
     def work(say: Callable[[str], None]) -> None:
         reservation = reserve(ledger)
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
             with reservation:
                 reservation.start()
-                limit = ledger.path.stat().st_size
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit // 2, limit // 2))  # no file may grow past this
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # bytes that a file may grow to
                 if end == "error":
                     raise ValueError("the real error")
         except (ValueError, OperationError) as error:
@@ -459,12 +459,16 @@ def test_a_full_disk_leaves_the_charge_and_the_error(tmp_path: Path, end: str) -
             reserve(ledger)
         except OperationError:
             say("refused")
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        with reserve(ledger):
+            say("recovered")
 
     code, words = Child(work).wait()
     assert code == 0
-    assert words == [*({"clean": ["OperationError", "0"], "error": ["ValueError", "1"]}[end]), "started", "refused"]
+    told = {"clean": ["OperationError", "0"], "error": ["ValueError", "1"]}[end]
+    assert words == [*told, "started", "refused", "recovered"]
     extract = Ledger.open(ledger.path).extract()
-    assert (extract.orphans, extract.attempts) == (1, 1)
+    assert (extract.orphans, extract.attempts) == (1, 2)
     assert extract.charged_nano == SMALL.at(ledger.cap.order)
     assert ledger.verify().ok
 

@@ -586,6 +586,28 @@ def test_a_cap_survives_json_and_cannot_be_forged(epsilon: str, delta: str) -> N
         Cap.from_json(cap.to_json() | {"note": "x"})
 
 
+def test_a_lifetime_covers_the_limit_and_everything_charged() -> None:
+    """Steps chosen after seeing answers are covered by the limit that was enforced, not by what they add up to."""
+    cap = Cap.of(1, "1e-6")
+    assert cap.lifetime(Cost.zero()) == cap.lifetime(cap.cost.share(Fraction(1, 3))) == cap.cost
+    imported = Cost.zcdp(cap.cost.rho * 2)  # an import may pass the cap
+    assert cap.lifetime(imported) == imported
+    for charged in (
+        Cost.approximate("0.1", "1e-8"),
+        Cost.approximate(5, 0),
+        Cost.zcdp(Fraction(1, 99), delta0=cap.delta0),
+    ):
+        lifetime = cap.lifetime(charged)
+        assert charged.fits(lifetime)
+        assert lifetime.delta0 >= cap.delta0
+        assert lifetime.at(cap.order) >= cap.nano
+        assert lifetime.epsilon(cap.delta) >= cap.cost.epsilon(cap.delta) - ROUNDING
+        for fpr in (0.001, 0.01, 0.1):
+            assert tpr_bound(lifetime, fpr) >= max(tpr_bound(charged, fpr), tpr_bound(cap.cost, fpr))
+    within = cap.lifetime(Cost.approximate("0.1", "1e-8"))
+    assert within.epsilon(cap.delta) <= cap.epsilon  # the promise, whatever was chosen
+
+
 def test_a_raised_cap_keeps_its_order_and_what_was_spent_still_fits() -> None:
     cap = Cap.of(1, "1e-6")
     higher = cap.raised("1.5")

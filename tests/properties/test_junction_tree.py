@@ -440,6 +440,16 @@ def _pickle(path: Path) -> None:
     np.savez(path, **content)
 
 
+def _spoil(name: str, value: float) -> Callable[[Path], None]:
+    def work(path: Path) -> None:
+        with np.load(path) as arrays:
+            content = dict(arrays)
+        content[name] = np.full_like(content[name], value)
+        np.savez(path, **content)
+
+    return work
+
+
 def _change(key: str, value: object) -> Callable[[Path], None]:
     def work(path: Path) -> None:
         facts = json.loads(path.with_name("model.json").read_text())
@@ -467,6 +477,10 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     ),
     "measurements that are numbers": _change("measurements", [1, 2, 3]),
     "a total of nothing": _change("total", None),
+    "a total that is no number": _change("total", float("nan")),
+    "a negative total": _change("total", -5.0),
+    "factors that are no numbers": _spoil("factor_0", np.nan),
+    "factors that are infinite": _spoil("factor_0", np.inf),
 }  # fmt: skip
 
 

@@ -139,6 +139,18 @@ def test_noise_has_the_exact_distribution_in_two_million_draws(sigma_squared: Fr
         assert fit_p_value(np.clip(noise, -reach, reach), sigma_squared) < FALSE_ALARM  # and so is the tail beyond 4
 
 
+def test_noise_in_many_small_tables_has_the_exact_distribution(seeded: type) -> None:
+    """One or four cells at a time, as real marginals come; the first and the last of each are no worse than the rest."""
+    rng, sigma_squared = seeded(9), Fraction(2)
+    fours = np.array([sample(sigma_squared, 4, rng=rng) for _ in range(300)])
+    ones = np.array([sample(sigma_squared, 1, rng=rng)[0] for _ in range(300)])
+    for draws in (ones, *fours.T):
+        assert fit_p_value(draws, sigma_squared) > FALSE_ALARM
+    off = fours.copy()
+    off[:, 0] += 1
+    assert fit_p_value(off[:, 0], sigma_squared) < FALSE_ALARM
+
+
 # ---- the judge meets cheats ----------------------------------------------------------------------------------------
 
 Cheat = Callable[[Ints, np.random.Generator], Ints]
@@ -296,6 +308,24 @@ def test_coins_have_the_exact_exponential_probability(numerator: int, divisor: i
     rng = seeded(13)
     big = sum(discrete_gaussian._bernoulli_exp_big(numerator, divisor, rng=rng) for _ in range(1_000))
     assert stats.binomtest(big, 1_000, chance).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("t", [1, 2, 18])
+def test_the_proposal_is_discrete_laplace_far_into_its_tails(t: int, seeded: type) -> None:
+    """P(y) = (1 - r) / (1 + r) r^|y| with r = e^(-1/t): where the Gaussian's tails come from, and where they are common."""
+    draws = discrete_gaussian._discrete_laplace(t, 50_000, rng=seeded(t))
+    ratio = math.exp(-1 / t)
+    chances = {"zero": (draws == 0, (1 - ratio) / (1 + ratio))}
+    for scales in (1, 2, 3, 4, 5, 6, 7):  # beyond the seventh scale there are about 46 of the draws
+        for name, side in (("above", draws), ("below", -draws)):
+            chances[f"{scales} {name}"] = side > scales * t, ratio ** (scales * t + 1) / (1 + ratio)
+    for name, (event, chance) in chances.items():
+        assert stats.binomtest(int(event.sum()), len(draws), chance).pvalue > FALSE_ALARM, name
+    clipped = np.clip(draws, -5 * t, 5 * t)
+    assert (
+        stats.binomtest(int((clipped > 5 * t).sum()), len(draws), ratio ** (5 * t + 1) / (1 + ratio)).pvalue
+        < FALSE_ALARM
+    )
 
 
 def test_coins_of_different_probability_stay_in_their_places(seeded: type) -> None:

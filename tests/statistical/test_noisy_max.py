@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.mechanisms.noisy_max import NoisyMax, opendp_noisy_max
 from dpsynth.privacy import ORDERS, Cost
 
 FALSE_ALARM = 1e-9
@@ -105,6 +105,7 @@ def test_the_cost_is_opendp_s_own_and_never_below(scale: Fraction, sensitivity: 
         scale=float(scale),
     ).map(sensitivity)
     ours = float(NoisyMax(scale=scale).cost(sensitivity=sensitivity).rho)
+    assert opendp_noisy_max(scale).map(sensitivity) == theirs  # of the very measurement that makes the choice
     assert theirs * (1 - 1e-12) <= ours <= theirs * (1 + 1e-9)  # theirs is a float, rounded up
 
 

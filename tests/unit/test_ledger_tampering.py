@@ -330,6 +330,19 @@ def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> No
     assert "rewritten" in report.problems[0]
 
 
+def test_a_lost_log_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
+    """What was written since the log was last folded into the file goes with the log."""
+    with closing(sqlite3.connect(ledger.path)) as reader:
+        reader.execute("SELECT count(*) FROM entries").fetchone()  # an open connection keeps the log beside the file
+        release(ledger)
+        (tmp_path / "new").mkdir()
+        alone = Path(shutil.copy(ledger.path, tmp_path / "new" / "ledger.db"))
+        assert ledger.path.with_name("ledger.db-wal").stat().st_size > 0
+    assert found_alone(alone) == ""
+    assert not Ledger.inspect(alone, [ledger.anchor]).ok
+    assert ledger.verify([ledger.anchor]).ok
+
+
 def test_another_ledgers_anchor_is_no_witness(ledger: Ledger, tmp_path: Path) -> None:
     other = Ledger.create(tmp_path / "other.db", population="p", epsilon=1, delta="1e-6")
     report = ledger.verify([other.anchor])

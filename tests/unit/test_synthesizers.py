@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from dpsynth.errors import BudgetExceeded, UsageError
+from dpsynth.errors import BudgetExceeded, UnitMismatch, UsageError
 from dpsynth.ledger import Ledger, Reservation
 from dpsynth.mechanisms.base import Columns, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -220,6 +220,24 @@ def test_a_budget_larger_than_the_reservation_is_refused(
     with pytest.raises(BudgetExceeded):
         SYNTHESIZERS[name]().fit(curator, budget=Cap.of(3, "1e-6").cost)
     assert reservation.spent.fits(reservation.limit)
+
+
+def test_a_reservation_for_another_unit_serves_no_curator(reserve: Reserve, open_curator: OpenCurator) -> None:
+    """Sensitivities come from the schema's unit, the promise from the reservation's: they have to be one."""
+    schema = SCHEMAS["persons"]
+    for change in ({"max_rows": 2}, {"neighbours": "add_remove"}, {"entity": "household"}):
+        other = replace(schema, **change)
+        with pytest.raises(UnitMismatch):
+            open_curator(make_rows(schema, 20), schema, seed=1, reservation=reserve(other))
+
+
+def test_a_share_that_is_no_chance_is_refused_before_the_start(reserve: Reserve, open_curator: OpenCurator) -> None:
+    schema = SCHEMAS["persons"]
+    for holdout in (Fraction(-1, 10), Fraction(1), Fraction(2)):
+        reservation = reserve(schema)
+        with pytest.raises(UsageError, match="holdout"):
+            open_curator(make_rows(schema, 20), schema, seed=1, reservation=reservation, holdout=holdout)
+        assert reservation.state == "reserved"
 
 
 @every_synthesizer

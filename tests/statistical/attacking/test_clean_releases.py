@@ -1,0 +1,177 @@
+"""Releases that leak nothing are not accused, and p-values are what they say.
+
+Seeds are fixed. Each test states the chance with which a correct suite would fail it on fresh ones.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from attacks import ATTACKS, run_suite
+from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema
+
+
+@pytest.mark.parametrize("clean", ["G1", "G2"])
+def test_fresh_rows_are_no_leak(tables: ModuleType, clean: str) -> None:
+    """Correct suites fail this with a chance of at most 0.05 for each generator."""
+    rng = np.random.default_rng(21)
+    sample, fresh = tables.split(tables.population(1000, rng), rng), tables.population(500, rng).records
+    assert not tables.leaks(tables.found(sample, tables.CLEAN[clean](sample, fresh, rng)))
+
+
+def test_fresh_persons_with_several_rows_are_no_leak(tables: ModuleType) -> None:
+    rng = np.random.default_rng(22)
+    sample, fresh = tables.split(tables.population(600, rng, rows=4), rng), tables.population(300, rng, rows=4).records
+    assert not tables.leaks(tables.found(sample, fresh))
+
+
+def test_ties_are_no_leak(tables: ModuleType) -> None:
+    """G5: six in ten rows repeat others exactly, on all sides alike."""
+    rng = np.random.default_rng(23)
+    schema = Schema(
+        table="t",
+        columns=(
+            Column(name="a", type="category", values=tuple("abcd"), role="quasi_identifier"),
+            Column(name="b", type="integer", minimum=0, maximum=5, role="quasi_identifier"),
+            Column(name="c", type="boolean", role="sensitive"),
+        ),
+    )
+
+    def rows(number: int) -> Records:
+        a, b = rng.integers(4, size=number).astype(np.int32), np.minimum(rng.geometric(0.5, size=number) - 1, 5)
+        c = (rng.random(number) < 0.1 + 0.2 * (a == 1)).astype(np.int32)
+        return Records(schema, {"a": a, "b": b.astype(np.float64), "c": c})
+
+    person = np.arange(400)
+    fit, control = (PersonRecords(records=rows(400), person=person, persons=400) for _ in range(2))
+    synthetic = rows(400)
+    codes = np.stack([np.asarray(synthetic.columns[name]) for name in schema.names], axis=1)
+    assert len(np.unique(codes, axis=0)) < 0.4 * len(synthetic)
+    findings = tables.found(ReviewSample(fit=fit, control=control), synthetic)
+    assert not tables.leaks(findings)
+
+
+@pytest.mark.parametrize("control", [1 / 6, 5 / 6])
+def test_sides_of_very_different_size_are_no_leak(tables: ModuleType, control: float) -> None:
+    """G6: five times fewer control persons than fitted ones, or five times more."""
+    rng = np.random.default_rng(24)
+    sample = tables.split(tables.population(1200, rng), rng, control=control)
+    findings = tables.found(sample, tables.population(600, rng).records)
+    assert not tables.leaks(findings)
+    assert 0.5 in findings["nearest_record"].variants["all rows"].interval
+
+
+def test_a_skewed_secret_is_no_inference(tables: ModuleType) -> None:
+    """G7: guessing a secret that 95 in 100 share is easy and tells nothing about fitted persons."""
+    rng = np.random.default_rng(25)
+    sample, fresh = tables.split(tables.population(1200, rng), rng), tables.population(600, rng).records
+
+    def skewed(table: Records) -> Records:
+        return tables.changed(table, ill=(rng.random(len(table)) < 0.05).astype(np.int32))
+
+    fit, control = (
+        PersonRecords(records=skewed(side.records), person=side.person, persons=side.persons)
+        for side in (sample.fit, sample.control)
+    )
+    only = ("attribute_inference", "linkage")
+    findings = tables.found(ReviewSample(fit=fit, control=control), skewed(fresh), only=only)
+    for name, measure in findings["attribute_inference"].variants.items():
+        assert 0.0 in measure.interval, name
+    easy = findings["attribute_inference"].variants["ill, nearest row"]
+    assert easy.control is not None
+    assert easy.control.value > 0.85  # easy, and yet no excess
+    assert findings["attribute_inference"].p_value > 0.05
+
+
+def odd_tables(rng: np.random.Generator) -> tuple[ReviewSample, Records]:
+    """G8: numbers below and at zero, gaps, constants, a column of gaps only, categories seen on one side only."""
+    columns = (
+        Column(name="debt", type="number", minimum=-500, maximum=500, missing=True, role="sensitive"),
+        Column(name="zero", type="integer", minimum=-5, maximum=5, role="sensitive"),
+        Column(name="same", type="category", values=("x", "y")),
+        Column(name="gone", type="number", minimum=0, maximum=1, missing=True),
+        Column(name="kind", type="category", values=tuple("abcdef"), missing=True, role="quasi_identifier"),
+        Column(name="age", type="integer", minimum=0, maximum=99, missing=True, role="quasi_identifier"),
+    )
+    schema = Schema(table="odd", columns=columns)
+
+    def rows(number: int, kinds: list[int]) -> Records:
+        return Records(
+            schema,
+            {
+                "debt": np.where(
+                    rng.random(number) < 0.3,
+                    np.nan,
+                    np.where(rng.random(number) < 0.5, 0.0, rng.normal(-50, 80, number)),
+                ),
+                "zero": np.where(rng.random(number) < 0.9, 0.0, rng.integers(-5, 6, number)),
+                "same": np.zeros(number, dtype=np.int32),
+                "gone": np.full(number, np.nan),
+                "kind": rng.choice(kinds, number).astype(np.int32),
+                "age": np.where(rng.random(number) < 0.2, np.nan, rng.integers(0, 100, number)),
+            },
+        )
+
+    person = np.arange(300)
+    fit, control = (PersonRecords(records=rows(300, [0, 1, 2, 6]), person=person, persons=300) for _ in range(2))
+    return ReviewSample(fit=fit, control=control), rows(300, [0, 1, 2, 3, 4, 5, 6])
+
+
+def test_negative_missing_constant_and_unseen_values_are_no_leak(tables: ModuleType) -> None:
+    sample, synthetic = odd_tables(np.random.default_rng(26))
+    findings = tables.found(sample, synthetic)
+    assert not tables.leaks(findings)
+    assert all(finding.p_value > 0.01 for finding in findings.values())
+
+
+def test_a_leak_among_odd_values_is_found_all_the_same(tables: ModuleType) -> None:
+    """The test above can fail."""
+    sample, _ = odd_tables(np.random.default_rng(26))
+    assert tables.leaks(tables.found(sample, sample.fit.records)) >= {"exact_match", "nearest_record", "membership"}
+
+
+def p_values(tables: ModuleType, seeds: range, *, persons: int, rows: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for seed in seeds:
+        rng = np.random.default_rng(5000 + seed)
+        sample = tables.split(tables.population(2 * persons, rng, rows=rows), rng)
+        findings: dict[str, Any] = tables.found(sample, tables.population(persons, rng, rows=rows).records, seed=seed)
+        for name, finding in findings.items():
+            found.setdefault(name, []).append(finding.p_value)
+        found.setdefault("any", []).append(0.0 if tables.leaks(findings) else 1.0)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 4])
+def test_p_values_are_not_too_small(tables: ModuleType, rows: int) -> None:
+    """Under the null hypothesis they are at most uniform: one-sided Kolmogorov-Smirnov at 0.001 for each of 12.
+
+    Counts move in steps, so p-values may be larger than uniform, never smaller. False alarms of the whole suite are at
+    most 5 in 100: 8 or more in 60 would have a chance of 0.011.
+    """
+    found = p_values(tables, range(60), persons=240 // rows, rows=rows)
+    for name in ATTACKS:
+        assert stats.kstest(found[name], "uniform", alternative="greater").pvalue > 0.001, name
+    assert found["any"].count(0.0) < 8
+
+
+def test_p_values_that_are_too_small_would_be_noticed() -> None:
+    """The test above can fail: p-values half as large as they should be do not pass it."""
+    halved = np.random.default_rng(0).random(60) ** 2
+    assert stats.kstest(halved, "uniform", alternative="greater").pvalue < 0.001
+
+
+@pytest.mark.slow
+def test_an_honest_release_of_enough_persons_passes(tables: ModuleType) -> None:
+    """With 1,500 persons a side all attacks that can pass do, at 0.10; the nearest record never does."""
+    rng = np.random.default_rng(27)
+    sample, fresh = tables.split(tables.population(3000, rng), rng), tables.population(1500, rng).records
+    for result in run_suite(sample, fresh):
+        expected = "incomplete" if result.fail_only else "pass"
+        assert result.judge(at_most=0.10) == expected, result.id

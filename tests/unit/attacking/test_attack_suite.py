@@ -1,0 +1,250 @@
+"""What the suite does at its edges, and the rules by which results are judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from attacks import ATTACKS, AttackResult, Interval, PositiveControl, Rate, run_suite
+from attacks.base import holm
+from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema
+
+
+def measured(**changes: object) -> AttackResult:
+    """A result that found nothing with plenty of persons."""
+    fit, control = (Rate(value=0.02, trials=n, persons=n) for n in (4000, 3000))
+    interval = Interval(low=-0.01, high=0.01, confidence=0.95)
+    seen = PositiveControl(
+        estimate=0.9, interval=Interval(low=0.8, high=1.0, confidence=0.95), p_value=0.001, detected=True
+    )
+    attack = ATTACKS["exact_match"]
+    result = AttackResult(
+        id=attack.id,
+        criterion=attack.criterion,
+        threat=attack.threat,
+        measure=attack.measure,
+        status="measured",
+        estimate=0.0,
+        interval=interval,
+        fit=fit,
+        control=control,
+        positive_control=seen,
+        n=7000,
+        p_value=0.5,
+        p_adjusted=1.0,
+    )
+    return replace(result, **changes)  # type: ignore[arg-type]
+
+
+def test_nothing_found_passes_when_the_interval_is_narrow() -> None:
+    assert measured().judge(at_most=0.02) == "pass"
+    assert measured().judge(at_most=0.005) == "incomplete"
+
+
+def test_a_leak_fails_unless_it_is_tolerated() -> None:
+    leak = measured(estimate=0.05, interval=Interval(low=0.03, high=0.07, confidence=0.95), p_adjusted=0.01)
+    assert leak.leak
+    assert leak.judge(at_most=0.1) == "fail"
+    assert leak.judge(at_most=0.1, tolerance=0.04) == "pass"
+
+
+def test_significance_alone_is_no_leak_and_neither_is_an_interval() -> None:
+    assert not measured(p_adjusted=0.01).leak
+    assert not measured(interval=Interval(low=0.01, high=0.07, confidence=0.95), p_adjusted=0.2).leak
+
+
+def test_a_hole_is_a_leak_where_both_directions_count() -> None:
+    hole = measured(
+        two_sided=True, chance=0.5, estimate=0.2, interval=Interval(low=0.1, high=0.3, confidence=0.95), p_adjusted=0.01
+    )
+    assert hole.leak
+    assert hole.judge(at_most=0.6) == "fail"
+    assert not replace(hole, two_sided=False).leak
+
+
+def test_an_attack_that_can_only_fail_never_passes() -> None:
+    assert measured(fail_only=True).judge(at_most=1.0) == "incomplete"
+
+
+def test_a_blind_attack_never_passes() -> None:
+    seen = measured().positive_control
+    assert seen is not None
+    assert measured(positive_control=replace(seen, detected=False)).judge(at_most=1.0) == "incomplete"
+    assert measured(positive_control=None).judge(at_most=1.0) == "incomplete"
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    assert measured(status="incomplete").judge(at_most=1.0) == "incomplete"
+    assert measured(status="not_applicable").judge(at_most=1.0) == "not_applicable"
+
+
+def test_more_control_persons_scale_with_their_share(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(400, rng), rng)
+    result = run_suite(sample, tables.population(300, rng).records)["membership"]
+    assert result.estimate is not None
+    narrow = result.estimate + 0.03
+    more = result.more_control_persons(at_most=narrow)
+    assert more is not None
+    assert more > 100
+    assert result.judge(at_most=narrow) == "incomplete"
+    assert result.control_share == 0.5
+    half = replace(result, control_share=1.0).more_control_persons(at_most=narrow)
+    assert half == pytest.approx(more / 2, abs=1)
+
+
+def test_holm_as_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+# ---- edges -------------------------------------------------------------------------------------------------------
+
+
+def test_results_come_in_a_fixed_order_with_progress(tables: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    sample = tables.split(tables.population(160, rng), rng)
+    heard: list[str] = []
+    results = run_suite(sample, sample.fit.records, progress=heard.append)
+    assert heard == list(ATTACKS) == [result.id for result in results]
+    assert {result.status for result in results} == {"measured"}
+    assert set(results.leaks) >= {"exact_match", "nearest_record", "membership", "linkage"}
+    assert results["linkage"].criterion == "linkability"
+
+
+def test_same_seed_same_result(tables: ModuleType) -> None:
+    rng = np.random.default_rng(2)
+    sample, fresh = tables.split(tables.population(160, rng), rng), tables.population(90, rng).records
+    assert run_suite(sample, fresh, seed=5) == run_suite(sample, fresh, seed=5)
+    first, other = (tables.found(sample, fresh, seed=seed, only=("membership",)) for seed in (5, 6))
+    assert first != other
+
+
+@pytest.mark.parametrize(("fit", "control", "needs"), [(0, 0, "fitted"), (1, 60, "fitted"), (60, 1, "39 more control")])
+def test_too_few_persons_are_incomplete(tables: ModuleType, fit: int, control: int, needs: str) -> None:
+    rng = np.random.default_rng(0)
+    sides = [tables.side(tables.population(100, rng), np.arange(100) < size) for size in (fit, control)]
+    for result in run_suite(ReviewSample(fit=sides[0], control=sides[1]), tables.population(50, rng).records):
+        assert result.status == "incomplete"
+        assert result.needs is not None
+        assert needs in result.needs
+        assert result.estimate is result.interval is result.p_value is None
+        assert result.judge(at_most=1.0) == "incomplete"
+
+
+def test_no_synthetic_rows_are_incomplete(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(200, rng), rng)
+    for result in run_suite(sample, Records.empty(sample.fit.records.schema)):
+        assert result.status == "incomplete"
+        assert "no rows" in result.note
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_hardly_any_synthetic_rows_are_no_trouble(tables: ModuleType, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(200, rng), rng)
+    results = run_suite(sample, tables.population(rows, rng).records)
+    assert not results.leaks
+
+
+def one_column(column: Column, values: np.ndarray) -> tuple[ReviewSample, Records]:
+    """Persons with one row of one column, half of them fitted, and as many synthetic rows."""
+    schema = Schema(table="t", columns=(column,))
+    third = len(values) // 3
+    tables = [
+        Records(schema, {column.name: part})
+        for part in (values[:third], values[third : 2 * third], values[2 * third :])
+    ]
+    fit, control = (PersonRecords(records=t, person=np.arange(third), persons=third) for t in tables[:2])
+    return ReviewSample(fit=fit, control=control), tables[2]
+
+
+@pytest.mark.parametrize("kind", ["constant", "number", "category", "missing"])
+def test_one_column_is_no_trouble(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    number = Column(name="x", type="number", minimum=-1, maximum=1, missing=True)
+    cases = {
+        "constant": (Column(name="x", type="category", values=("a",)), np.zeros(300, dtype=np.int32)),
+        "number": (number, rng.uniform(-1, 1, size=300)),
+        "category": (
+            Column(name="x", type="category", values=tuple("abc")),
+            rng.integers(3, size=300).astype(np.int32),
+        ),
+        "missing": (number, np.full(300, np.nan)),
+    }
+    results = run_suite(*one_column(*cases[kind]))
+    assert not results.leaks
+    assert results["linkage"].status == "not_applicable"
+    assert results["attribute_inference"].status == "not_applicable"
+
+
+def test_two_columns_without_roles(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    schema = Schema(table="t", columns=tuple(Column(name=n, type="number", minimum=0, maximum=1) for n in "ab"))
+    rows = Records(schema, {n: rng.random(300) for n in "ab"})
+    person = np.arange(150)
+    fit, control = (
+        PersonRecords(records=rows.take(part), person=person, persons=150) for part in (person, person + 150)
+    )
+    leaky = run_suite(ReviewSample(fit=fit, control=control), fit.records)
+    assert {result.status for result in leaky} == {"measured"}
+    assert set(leaky.leaks) >= {"exact_match", "nearest_record", "membership", "linkage"}
+
+
+def test_one_complete_record_is_listed_whatever_the_p_value_says(tables: ModuleType) -> None:
+    """B7b: statistics cannot see one leaked record; a person has to be told of it all the same."""
+    rng = np.random.default_rng(0)
+    sample, fresh = tables.split(tables.population(400, rng), rng), tables.population(200, rng).records
+    one = tables.joined(fresh, sample.fit.records.take(np.array([0])))
+    honest, leaky = (tables.found(sample, table, only=("exact_match",))["exact_match"] for table in (fresh, one))
+    assert honest.warning == ""
+    assert "1 complete record" in leaky.warning
+    assert leaky.p_value > 0.05
+    assert leaky.figures["unique copies"].estimate == pytest.approx(1 / sample.fit.persons)
+
+
+def test_a_copy_of_the_control_is_no_leak_but_a_warning(tables: ModuleType) -> None:
+    """B18: one-sided attacks stay silent, and say that the control was used."""
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(400, rng), rng)
+    results = run_suite(sample, sample.control.records)
+    assert set(results.leaks) <= {"nearest_record"}  # this one looks both ways
+    assert "the control may have been used" in results["exact_match"].note
+    for name in ("exact_match", "linkage", "attribute_inference"):
+        assert results[name].estimate is not None
+        assert results[name].p_value > 0.05
+
+
+def test_the_positive_control_is_what_it_says(tables: ModuleType) -> None:
+    """It sees the leak, and an attack on a table in which nobody differs sees nothing in it and says so."""
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(300, rng), rng)
+    for result in run_suite(sample, tables.population(150, rng).records):
+        assert result.positive_control is not None
+        assert result.positive_control.detected, result.id
+    schema = Schema(table="t", columns=tuple(Column(name=n, type="boolean") for n in "ab"))
+    alike = Records(schema, {n: rng.integers(2, size=200).astype(np.int32) for n in "ab"})
+    person = np.arange(100)
+    fit, control = (
+        PersonRecords(records=alike.take(part), person=person, persons=100) for part in (person, person + 100)
+    )
+    for result in run_suite(ReviewSample(fit=fit, control=control), alike.take(person)):
+        assert result.status == "incomplete"
+        assert result.note
+        assert result.judge(at_most=1.0) == "incomplete"
+
+
+def test_large_tables_are_attacked_through_a_sample(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attacks.suite.MOST_ROWS", 150)
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(800, rng, rows=3), rng)
+    results = run_suite(sample, sample.fit.records)
+    assert results["nearest_record"].trials == 150
+    assert results["exact_match"].n == 800
+    assert "exact_match" in results.leaks
+    assert "nearest_record" in results.leaks
