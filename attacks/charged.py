@@ -303,6 +303,7 @@ class ChargedResult:
         fit, control: Success rates of the two sides; not clipped, so noise may carry them below 0.
         excess: Their difference.
         interval: Where the true difference lies, sampling error and noise included.
+        fit_interval, control_interval: Where the true rates lie, each for itself, corrected for the number of attacks.
         control_at_most: The upper end of an interval for the control rate alone, in [0, 1].
     """
 
@@ -312,6 +313,8 @@ class ChargedResult:
     control: float
     excess: float
     interval: Interval
+    fit_interval: Interval
+    control_interval: Interval
     control_at_most: float
 
 
@@ -333,8 +336,10 @@ def _charged(
 ) -> ChargedResult | None:
     persons = counts.persons_fit, counts.persons_control
     interval = excess_interval(hits_fit, hits_control, *persons, counts.sigma, confidence)
-    control = noisy_rate_interval(hits_control, persons[1], sigma=counts.sigma, confidence=confidence)
-    if interval is None or control is None:
+    corrected = 1 - (1 - confidence) / max(1, len(counts.tests))
+    fit = noisy_rate_interval(hits_fit, persons[0], sigma=counts.sigma, confidence=corrected)
+    control = noisy_rate_interval(hits_control, persons[1], sigma=counts.sigma, confidence=corrected)
+    if interval is None or fit is None or control is None:
         return None
     fit_rate, control_rate = hits_fit / persons[0], hits_control / persons[1]
     return ChargedResult(
@@ -344,5 +349,7 @@ def _charged(
         control=control_rate,
         excess=fit_rate - control_rate,
         interval=interval,
+        fit_interval=fit,
+        control_interval=control,
         control_at_most=min(max(control.high, 0.0), 1.0),
     )

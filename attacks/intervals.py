@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -90,7 +91,7 @@ def _trials(mean: float, variance_of_mean: float, persons: int) -> float:
 
 def normal_quantile(probability: float) -> float:
     """The point below which a standard normal value falls with this probability."""
-    return float(stats.norm.ppf(probability))
+    return NormalDist().inv_cdf(probability)
 
 
 def difference(fit: Rate, control: Rate, confidence: float) -> Interval:

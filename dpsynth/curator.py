@@ -37,7 +37,7 @@ BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PersonRecords:
     """Rows that belong to persons (to units, in general).
 
@@ -55,7 +55,7 @@ class PersonRecords:
         raise BoundToProcess("private rows cannot be copied or pickled")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ReviewSample:
     """The two sides of the split: persons the model learned from, and persons it never saw. Private, class P3."""
 
@@ -112,8 +112,8 @@ class Curator(Private):
 
     def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Reservation, *, holdout: Fraction) -> None:
         super().__init__()
-        if reservation.unit != schema.unit:
-            raise UnitMismatch("the reservation was made for another unit than the schema's: reserve with schema.unit")
+        _check_unit(schema, reservation)
+        reservation.require_started()
         self._rng = SystemRng()
         self._reservation = reservation
         self.schema = schema
@@ -136,6 +136,7 @@ class Curator(Private):
             holdout: Chance of each unit to be held back from the fit, in [0, 1).
         """
         _check_holdout(holdout)
+        _check_unit(schema, reservation)
         reading.check_header(data, schema)
         reservation.start()
         return cls(reading.read(data, schema), schema, reservation, holdout=holdout)
@@ -146,6 +147,7 @@ class Curator(Private):
     ) -> Curator:
         """The same for a pandas data frame."""
         _check_holdout(holdout)
+        _check_unit(schema, reservation)
         reading.check_frame(frame, schema)
         reservation.start()
         return cls(reading.read_frame(frame, schema), schema, reservation, holdout=holdout)
@@ -210,7 +212,13 @@ class Curator(Private):
     def review_sample(self) -> ReviewSample:
         """Both sides of the split, for the internal review: class P3, free of charge because it never leaves."""
         self._here()
+        self._reservation.require_started()
         return self._sample
+
+
+def _check_unit(schema: Schema, reservation: Reservation) -> None:
+    if reservation.unit != schema.unit:
+        raise UnitMismatch("the reservation was made for another unit than the schema's: reserve with schema.unit")
 
 
 def _check_holdout(holdout: Fraction) -> None:

@@ -1388,7 +1388,7 @@ class Reservation:
             BoundToProcess: this is another process.
         """
         with self._mine():
-            self._require_started()
+            self._check_started()
             total = self._spent + cost
             if not total.fits(self.limit):
                 raise BudgetExceeded("this step costs more than is left of the reservation: spend less on it")
@@ -1400,7 +1400,7 @@ class Reservation:
         if not _SHA256.fullmatch(artifact_sha256):
             raise UsageError("artifact_sha256 must be 64 lower-case hexadecimal digits")
         with self._mine():
-            self._require_started()
+            self._check_started()
             self._artifact = artifact_sha256
 
     def __enter__(self) -> Self:
@@ -1454,7 +1454,17 @@ class Reservation:
                 raise PrivacyRefusal(f"the reservation of job {self.job_id} is closed: reserve again")
             yield
 
-    def _require_started(self) -> None:
+    def require_started(self) -> None:
+        """Refuse unless rows may be read now.
+
+        Raises:
+            PrivacyRefusal: the reservation was not started, or is closed.
+            BoundToProcess: this is another process.
+        """
+        with self._mine():
+            self._check_started()
+
+    def _check_started(self) -> None:
         if self._state != "started":
             raise PrivacyRefusal(f"the reservation of job {self.job_id} was not started: call start() first")
 

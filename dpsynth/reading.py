@@ -11,7 +11,10 @@ What happens to a row depends on that row and on the schema alone:
     a row without a unit id                             is dropped
 
 A CSV file follows RFC 4180: a quoted cell may span lines. A line whose quotes do not close properly is a broken row of
-its own, dropped alone, and reading goes on with the next line: one person's stray quote cannot swallow other rows.
+its own, dropped alone, and reading goes on with the next line. In a file that some program wrote by that standard no
+cell, whatever a person put into it, can reach beyond its row. A file whose quotes were not escaped has no such borders:
+two stray quotes can enclose everybody between them. Reading line by line instead would be worse, because then a cell
+with line breaks in a proper file could pose as rows of other people. So the assumption is named in every report.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,6 +83,8 @@ class Release:
             IntegrityError: its manifest cannot be read.
         """
         folder = path / "release" if (path / "release" / "manifest.json").is_file() else path
+        if folder != path and (path / "manifest.json").exists():
+            raise IntegrityError(f"{path} holds a release inside a release: ask for a fresh copy")
         if not (folder / "manifest.json").is_file():
             raise UsageError(f"{path} is not a release: give the folder that `dpsynth release --out` made")
         try:
@@ -118,11 +121,15 @@ class Release:
         """
         problems, done, left = [], [], []
         listed: dict[str, Any] = self.manifest["files"]
+        links = [path for path in _files(self.folder) if (self.folder / path).is_symlink()]
+        problems += [f"{path} is a link, which may lead anywhere" for path in links]
         present = [path for path in _files(self.folder) if path not in ("manifest.json", "signature")]
         problems += [f"{path} is missing" for path in sorted(listed.keys() - set(present))]
         problems += [f"{path} is not in the manifest" for path in sorted(set(present) - listed.keys())]
         problems += [
-            f"{path} was changed" for path in present if path in listed and sha256(self.folder / path) != listed[path]
+            f"{path} was changed"
+            for path in present
+            if path in listed and path not in links and sha256(self.folder / path) != listed[path]
         ]
         done.append(f"the digests of {len(listed)} files against the manifest")
         try:
@@ -134,13 +141,21 @@ class Release:
         left.append("who made it: the release is unsigned, so a changed release with a changed manifest is not noticed")
         mine = Anchor.from_manifest(self.manifest)
         for path in against:
-            if (found := anchor_in(path)) == mine:
-                done.append(f"{path.name} names the same ledger head")
-            else:
+            if (found := anchor_in(path)) != mine:
                 wrong = "names another ledger or another head" if found else "does not name a ledger head"
                 problems.append(f"{path.name} {wrong}")
-        left.append("the ledger itself: use `dpsynth ledger verify LEDGER --against` with this manifest")
+            elif not self._is_about(path):
+                problems.append(f"{path.name} speaks of other evidence than this release holds")
+            else:
+                done.append(f"{path.name} names the same ledger head and the same evidence")
+        left.append("the ledger itself: `dpsynth ledger verify LEDGER --against` with this manifest does")
         return Checked(problems=tuple(problems), checked=tuple(done), not_checked=tuple(left))
+
+    def _is_about(self, report: Path) -> bool:
+        """Whether a manifest, an evidence file or a page is of this release: by the digest of the shareable evidence."""
+        evidence = str(self.manifest["files"].get("evidence.json"))
+        content = report.read_bytes()
+        return hashlib.sha256(content).hexdigest() == evidence or evidence.encode() in content
 
 
 def unsigned() -> dict[str, Any]:
@@ -187,7 +202,10 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    """Everything below a folder that is not itself a folder; a link counts, whatever it leads to."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )
 
 
 class Staging:
@@ -216,12 +234,18 @@ class Staging:
         if not self._placed:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def place(self) -> None:
-        """Makes everything durable, then renames the folder to `out`, which must still be free."""
-        for path in [*self.folder.rglob("*"), self.folder]:
-            _sync(path)
+    def place(self, moment: datetime) -> None:
+        """Makes everything durable, then renames the folder to `out`, which must still be free.
+
+        Args:
+            moment: The time that every file and folder gets: their own times would tell how long each step took,
+                which may depend on the rows, to everyone who receives a copy.
+        """
         self.folder.chmod(0o755)
         (self.folder / "internal").chmod(0o700)
+        for path in [*self.folder.rglob("*"), self.folder]:
+            os.utime(path, (moment.timestamp(), moment.timestamp()))
+            _sync(path)
         _rename_to_free(self.folder, self.out)
         self._placed = True
         _sync(self.out.parent)

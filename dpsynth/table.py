@@ -234,6 +234,9 @@ def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
 
 
 def _csv_cell(text: str, read: Read) -> str:
-    """One cell of a CSV file, in quotes where a reader or a spreadsheet would otherwise take it for something else."""
+    """One cell of a CSV file, in quotes where a reader would otherwise take it for something else.
+
+    Values stay as declared. A spreadsheet evaluates a declared label that looks like a formula, quoted or not.
+    """
     risky = {read.delimiter, '"', "\n", "\r"} & set(text) or text.startswith(_FORMULA) or text != text.strip()
     return '"' + text.replace('"', '""') + '"' if risky else text

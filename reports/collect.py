@@ -223,7 +223,7 @@ def _guarantee(run: Run) -> dict[str, Any]:
         "assumptions": _p0(
             (
                 f"a {unit.entity} is what the schema's unit says, and two tables are neighbours under {unit.neighbours}",
-                "neighbouring tables are compared as read: one damaged line of a CSV file can swallow the lines after it",
+                "a CSV file was written by a program that quotes cells by RFC 4180, so that no cell reaches beyond its row",
                 "every declared fact in the schema is public",
                 "earlier releases about the same people are in the same ledger",
                 "the computer that ran dpsynth, and the people with access to it, may see the rows",
@@ -271,8 +271,9 @@ def _ledger(run: Run) -> dict[str, Any]:
 def remaining_epsilon(extract: LedgerExtract) -> float:
     """The largest epsilon, in steps of 0.001, of one more release at the cap's delta; negative when the cap is passed."""
     cap, spare = extract.cap, extract.cap.nano - extract.charged_nano
-    if spare < 0:
-        return -float((extract.charged.epsilon(cap.delta) - cap.epsilon).limit_denominator(1000))
+    if spare < 0 or extract.charged.delta0 > cap.delta0:  # only imports can pass a cap
+        over = extract.charged.epsilon(cap.delta) - cap.epsilon if extract.charged.delta0 < cap.delta else cap.epsilon
+        return -max(0.001, float(over))
     low, high = 0, int(cap.epsilon * 1000)
     while low < high:
         middle = (low + high + 1) // 2
@@ -367,8 +368,8 @@ def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
         out["bound"] = missing("the noise carried the control rate below zero, so there is nothing to compare with")
     return out | {
         "excess": _with_ends(charged(found.excess), found.interval),
-        "fit_rate": charged(found.fit),
-        "control_rate": charged(found.control),
+        "fit_rate": _with_ends(charged(found.fit), found.fit_interval),
+        "control_rate": _with_ends(charged(found.control), found.control_interval),
     }
 
 
@@ -431,7 +432,9 @@ def _limits(run: Run) -> tuple[str, ...]:
         "Small groups carry the most noise: do not use the synthetic table for decisions about rare categories.",
         "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
-        "Attacks can refute a claim of privacy; they cannot prove one.",
+        "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "
+        "the rows are copied; a few copied rows, or noise that is too small, takes an audit by many repeated fits, which "
+        "this version does not make.",
     ]
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from dpsynth.errors import IntegrityError
-from reports.paths import CLASSES, PATHS, SHAREABLE, PrivacyClass, Value, declared, is_internal
+from reports.paths import CLASSES, LARGEST, PATHS, SHAREABLE, PrivacyClass, Value, declared, is_internal, is_number
 
 Edition: TypeAlias = Literal["internal", "shareable"]
 Node: TypeAlias = "Leaf | Mapping[str, Node] | tuple[Mapping[str, Leaf], ...]"
@@ -27,6 +26,7 @@ SCHEMA: Final = "dpsynth.evidence/1"
 _HEAD: Final = frozenset({"schema", "edition"})
 _KEY = re.compile(r"(?!cls$)[a-z][a-z0-9_]{0,79}")  # in JSON an object with `cls` is a leaf
 _STEP = re.compile(r"([a-z][a-z0-9_]*)((?:\[\d+\])?)")
+_NO_NUMBER: Final = f"a number must be finite, and not beyond {LARGEST:.0e}"
 _LEAF_KEYS: Final = frozenset({"v", "cls", "src", "ledger_seq", "ci", "conf", "n", "missing"})
 
 
@@ -35,13 +35,13 @@ class Leaf:
     """One value of the evidence.
 
     Args:
-        value: A finite number, a flag, a text, a tuple of texts, or None when the value could not be had.
+        value: A number up to `LARGEST`, a flag, a text, a tuple of texts, or None when the value could not be had.
         cls: Privacy class P0 to P4 (`reports.paths`).
         src: How the value was made, in a few words for a reader.
         ledger_seq: Ledger entries that paid for it. A P2 value must name one.
         low, high: Ends of its interval; both or neither.
         confidence: Confidence of that interval after all corrections, in (0, 1).
-        n: How many trials (persons) it rests on, of the same class as the value.
+        n: How many trials (persons) it rests on, of the same class as the value; not below 0.
         missing: Why there is no value, one sentence of the same class.
     Raises:
         ValueError: the leaf breaks one of these rules.
@@ -65,7 +65,7 @@ class Leaf:
             raise ValueError("a leaf must say where its value comes from")
         object.__setattr__(self, "value", _plain(self.value))
         object.__setattr__(self, "ledger_seq", tuple(self.ledger_seq))
-        if any(isinstance(seq, bool) or not isinstance(seq, int) or seq < 0 for seq in self.ledger_seq):
+        if not all(_is_count(seq) for seq in self.ledger_seq):
             raise ValueError("ledger entries are counted from 0")
         if self.cls == "P2" and self.value is not None and not self.ledger_seq:
             raise ValueError("a P2 value must name the ledger entry that paid for it")
@@ -78,8 +78,8 @@ class Leaf:
                 raise ValueError("only a number has an interval")
             if self.low > self.high or not 0 < self.confidence < 1:
                 raise ValueError("an interval runs from low to high with a confidence between 0 and 1")
-        if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int)):
-            raise ValueError("n is a whole number")
+        if self.n is not None and not _is_count(self.n):
+            raise ValueError("n is a whole number, not below 0")
         if self.missing and self.value is not None:
             raise ValueError("only a value that is not there can have a reason to be missing")
         for text in (self.src, self.missing):
@@ -130,9 +130,13 @@ class Leaf:
 
 
 def _finite(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a number must be finite")
+    if not is_number(value):
+        raise ValueError(_NO_NUMBER)
     return float(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and is_number(value) and value >= 0
 
 
 def _utf8(text: str) -> str:
@@ -148,6 +152,8 @@ def _plain(value: object) -> Value:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        if not is_number(value):
+            raise ValueError(_NO_NUMBER)
         return int(value)
     if isinstance(value, float):
         return _finite(value)
@@ -335,7 +341,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(_: str) -> object:
-    raise ValueError("a number must be finite")
+    raise ValueError(_NO_NUMBER)
 
 
 def _frozen_section(tree: object) -> Mapping[str, Node]:

@@ -17,18 +17,29 @@ the release stage: the policy refuses such a path when it is read, and the class
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.errors import DpsynthError, IntegrityError, UsageError
-from dpsynth.privacy import Cost, tpr_bound
+from dpsynth.privacy import Cost, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
-from reports.paths import CHARGED_ATTACKS, PATHS, REVIEW_ATTACKS, SHAREABLE, Value, declared, fits_kind, is_internal
+from reports.paths import (
+    ATTACK_TITLES,
+    CHARGED_ATTACKS,
+    NEVER_EMPTY,
+    PATHS,
+    REVIEW_ATTACKS,
+    SHAREABLE,
+    Value,
+    declared,
+    fits_kind,
+    is_internal,
+    is_number,
+)
 from reports.policy import Policy, Rule, Stage, Threshold
 
 State: TypeAlias = Literal["integrity", "fail", "incomplete", "needs_human", "pass"]
@@ -38,6 +49,8 @@ WORST_FIRST: Final[tuple[State, ...]] = ("integrity", "fail", "incomplete", "nee
 EXIT_CODES: Final[dict[State, int]] = {"pass": 0, "fail": 1, "needs_human": 3, "incomplete": 4, "integrity": 5}
 SCHEMA: Final = "dpsynth.verdict/1"
 
+_CONFIDENCE = 0.9  # an interval of an attack says less than this one and could as well be left out
+_MOST_DAYS = 366  # from the making of the evidence to its review date
 _ROUNDING = 1e-6  # evidence is printed with a few digits; consistency is judged with this relative slack
 
 
@@ -196,7 +209,7 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Ver
         ]
     checks = CHECKS if stage == "release" else (_dated,)
     results += [_not_shareable(problems)] if problems else []
-    results += [result for check in checks for result in check(evidence, on)]
+    results += [result for check in checks for result in check(evidence, on, policy)]
     return Verdict(
         stage=stage,
         rules=tuple(results),
@@ -258,7 +271,7 @@ def judge(rule: Rule, evidence: Evidence) -> RuleResult:
     if not fits_kind(leaf.value, known.kind):
         return result("incomplete", "The value is not of the kind that this rule judges.")
     if rule.op == "equals":
-        same = type(leaf.value) is type(rule.threshold) or (_is_number(leaf.value) and _is_number(rule.threshold))
+        same = type(leaf.value) is type(rule.threshold) or (is_number(leaf.value) and is_number(rule.threshold))
         good = same and leaf.value == rule.threshold
         outcome = result("pass" if good else "fail", "As asked." if good else "Not the value that is asked for.", leaf)
     elif rule.op == "one_of":
@@ -272,7 +285,35 @@ def judge(rule: Rule, evidence: Evidence) -> RuleResult:
             "The same attack was not seen to catch a deliberately leaky copy, so that its finding nothing says nothing.",
             leaf,
         )
+    if outcome.state == "pass" and not _could_break(rule, evidence):
+        return result(
+            "incomplete",
+            "Even a deliberately leaky copy would have kept within this threshold, so that keeping within it says nothing.",
+            leaf,
+        )
     return outcome
+
+
+def _could_break(rule: Rule, evidence: Evidence) -> bool:
+    """Whether the leaky copy would surely have broken this very rule about an attack: the check that it can fail."""
+    base, _, field = rule.evidence.rpartition(".")
+    if not _positive_control(rule.evidence) or field != "excess" or rule.op != "at_most":
+        return True
+    known, leaf = declared(f"{base}.positive_control"), evidence.get(f"{base}.positive_control")
+    if known is None or leaf is None or leaf.cls not in known.classes or not _has_ends(leaf):
+        return False
+    return is_number(rule.threshold) and leaf.low is not None and leaf.low > rule.threshold
+
+
+def _has_ends(leaf: Leaf) -> bool:
+    """Whether a leaf has an interval with a width, at a confidence that is worth something."""
+    low, high, confidence = leaf.low, leaf.high, leaf.confidence
+    return is_number(low) and is_number(high) and is_number(confidence) and low < high and _CONFIDENCE <= confidence < 1
+
+
+def _is_excess(path: str) -> bool:
+    """Whether a path holds what an attack found: then an estimate alone says nothing, whatever a rule judges."""
+    return _positive_control(path) != "" and path.endswith(".excess")
 
 
 def _positive_control(path: str) -> str:
@@ -316,21 +357,18 @@ def _judge_number(rule: Rule, leaf: Leaf, result: Callable[..., RuleResult]) -> 
     """at_most and at_least: the unfavourable end of the interval is judged, unless the rule names another."""
     at_most = rule.op == "at_most"
     value, threshold = leaf.value, rule.threshold
-    if isinstance(value, bool | str | tuple) or isinstance(threshold, bool | str | tuple):
-        return result("incomplete", "The value is not a number.")
-    if value is None or threshold is None or not math.isfinite(value) or not math.isfinite(threshold):
+    if not is_number(value) or not is_number(threshold):
         return result("incomplete", "The value is not a number.")
 
     def holds(number: float) -> bool:
         return number <= threshold if at_most else number >= threshold
 
     low, high = leaf.low, leaf.high
+    lacking = _lacking(rule, leaf)
+    if lacking:  # an interval can excuse a value, so one that is lost must not
+        return result("incomplete", lacking, leaf) if holds(value) else result("fail", "Outside the threshold.", leaf)
     if low is None or high is None:
-        if rule.side in ("low", "high"):
-            return result("incomplete", "The value has no interval, and this rule judges the end of one.", leaf)
         low = high = value
-    elif not (math.isfinite(low) and math.isfinite(high) and low < high):
-        return result("incomplete", "The interval has no width, so that it was not measured.", leaf)
     if rule.is_fail_only:
         best = min(low, value) if at_most else max(high, value)
         if holds(best):
@@ -350,8 +388,17 @@ def _judge_number(rule: Rule, leaf: Leaf, result: Callable[..., RuleResult]) -> 
     return result("pass", "Within the threshold.", leaf)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _lacking(rule: Rule, leaf: Leaf) -> str:
+    """Why the interval of a leaf is none that this rule could judge; empty when it is, or none is needed."""
+    if leaf.low is None or leaf.high is None:
+        if _is_excess(rule.evidence):
+            return "The value has no interval, and what an attack finds says nothing without one."
+        return "The value has no interval, and this rule judges the end of one." if rule.side in ("low", "high") else ""
+    if not (is_number(leaf.low) and is_number(leaf.high) and leaf.low < leaf.high):
+        return "The interval has no width, so that it was not measured."
+    if _is_excess(rule.evidence) and not _has_ends(leaf):
+        return f"The confidence of the interval is below {_CONFIDENCE:.0%}, which is too little to judge by."
+    return ""
 
 
 def _sentence(text: str) -> str:
@@ -365,7 +412,7 @@ def _as_state(state: RuleState) -> State:
 
 # ---- what no policy can remove ---------------------------------------------------------------------------------------
 
-Check: TypeAlias = Callable[[Evidence, date], Iterator[RuleResult]]
+Check: TypeAlias = Callable[[Evidence, date, Policy], Iterator[RuleResult]]
 
 
 def _check(rule_id: str, state: State, message: str, reason: str, path: str = "") -> RuleResult:
@@ -378,7 +425,7 @@ def _not_shareable(problems: Sequence[str]) -> RuleResult:
     return _check("disclosure.class", "integrity", _sentence(problems[0] + more), reason)
 
 
-def _complete(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+def _complete(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
     """Every required leaf is there, has a value, and is of its kind: nothing on the page may be blank."""
     lacking = []
     for path, rule in PATHS.items():
@@ -387,15 +434,13 @@ def _complete(evidence: Evidence, _: date) -> Iterator[RuleResult]:
             continue
         if not field:
             leaves: Sequence[Leaf | None] = [evidence.get(path)]
-        elif table == "columns":
+        elif table in NEVER_EMPTY and not (table == "risk.table" and _without_number("risk.tpr_at_fpr", evidence)):
             leaves = [row.get(field) for row in evidence.rows(table)] or [None]
         else:
             leaves = [row.get(field) for row in evidence.rows(table)]
         there = all(leaf is not None and leaf.value is not None and rule.holds(leaf.value) for leaf in leaves)
         if not there and not _without_number(path, evidence):
             lacking.append(path)
-    if evidence.value("guarantee.definition") == "zCDP" and evidence.value("guarantee.rho") is None:
-        lacking.append("guarantee.rho")
     reason = "A report with a blank in it cannot be signed, whatever the policy asks for."
     if lacking:
         named = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
@@ -404,8 +449,8 @@ def _complete(evidence: Evidence, _: date) -> Iterator[RuleResult]:
         yield _check("evidence.complete", "pass", "All required evidence is there.", reason)
 
 
-def _dated(evidence: Evidence, on: date) -> Iterator[RuleResult]:
-    """The evidence is neither out of date nor younger than the verdict."""
+def _dated(evidence: Evidence, on: date, _: Policy) -> Iterator[RuleResult]:
+    """The evidence is neither out of date nor younger than the verdict, and is not good for ever."""
     reason = "Attacks get better: evidence is judged between the day it was made and its review date."
     created, review = _day(evidence.value("created_at")), _day(evidence.value("review_on"))
     if created is None or review is None:
@@ -415,7 +460,10 @@ def _dated(evidence: Evidence, on: date) -> Iterator[RuleResult]:
     elif on > review:
         message = f"The evidence was to be reviewed again on {review.isoformat()}."
         yield _check("evidence.date", "incomplete", message, reason, "review_on")
-    elif on < created - timedelta(days=1):
+    elif (review - created).days > _MOST_DAYS:
+        message = f"The evidence sets its own review date more than {_MOST_DAYS} days after it was made."
+        yield _check("evidence.date", "incomplete", message, reason, "review_on")
+    elif (created - on).days > 1:
         message = f"The evidence was made on {created.isoformat()}, after the day of this verdict."
         yield _check("evidence.date", "incomplete", message, reason, "created_at")
     else:
@@ -429,53 +477,131 @@ def _day(value: Value) -> date | None:
         return None
 
 
-def _consistent(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+def _consistent(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
     """The numbers agree with one another: what is stated is not better than what the native measure implies."""
     reason = "Figures that follow from one another are recomputed from the native measure, so that none can be edited."
-    wrong = []
-    rho, epsilon, delta = (_number(evidence.value(f"guarantee.{name}")) for name in ("rho", "epsilon", "delta"))
-    lifetime = _number(evidence.value("risk.tpr_at_fpr"))
-    if evidence.value("guarantee.unit") != evidence.value("unit.entity"):
-        wrong.append("guarantee.unit is not the unit of the schema")
-    if rho and epsilon and delta and delta < 1:
-        try:
-            implied, detection = _implied(rho, delta)
-            if implied > epsilon * (1 + _ROUNDING) + _ROUNDING:
-                wrong.append("guarantee.epsilon is smaller than guarantee.rho implies")
-            if lifetime is not None and detection > lifetime * (1 + _ROUNDING) + _ROUNDING:
-                wrong.append("risk.tpr_at_fpr is smaller than this release alone implies")
-        except (DpsynthError, ArithmeticError, ValueError):
-            wrong.append("guarantee.rho, epsilon and delta cannot be converted into one another")
-    if evidence.value("domain.from_data") == "none" and any(
-        row["source"].value == "data" for row in evidence.rows("columns") if "source" in row
-    ):
-        wrong.append("domain.from_data does not name a column whose source is the data")
-    before, after = (_number(evidence.value(f"ledger.{name}")) for name in ("spent_before_epsilon", "spent_epsilon"))
-    if before is not None and after is not None and after < before:
-        wrong.append("ledger.spent_epsilon fell with this release")
+    wrong = [*_contradictions(evidence), *_ledger_contradictions(evidence), *_better_than_rho(evidence)]
+    wrong += [f"{path} lies outside its own interval" for path, leaf in evidence.leaves() if not _is_inside(path, leaf)]
+    wrong = list(dict.fromkeys(wrong))
     if wrong:
         yield _check("evidence.consistent", "integrity", _sentence("; ".join(wrong)), reason)
     else:
         yield _check("evidence.consistent", "pass", "The stated figures agree with one another.", reason)
 
 
+def _contradictions(evidence: Evidence) -> Iterator[str]:
+    if evidence.value("guarantee.unit") != evidence.value("unit.entity"):
+        yield "guarantee.unit is not the unit of the schema"
+    if evidence.value("domain.from_data") == "none" and any(
+        row["source"].value == "data" for row in evidence.rows("columns") if "source" in row
+    ):
+        yield "domain.from_data does not name a column whose source is the data"
+    for row in evidence.rows("risk.table"):
+        release, lifetime = _cell(row, "release"), _cell(row, "cumulative")
+        if release is not None and lifetime is not None and _is_below(lifetime, release):
+            yield "risk.table is smaller over the lifetime than for this release alone"
+
+
+def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:
+    names = ("spent_before_epsilon", "spent_epsilon", "cap_epsilon", "remaining")
+    before, after, cap, remaining = (_number(evidence.value(f"ledger.{name}")) for name in names)
+    if before is not None and after is not None and after <= before:
+        yield "ledger.spent_epsilon did not grow with this release"
+    if cap is not None and remaining is not None and _is_below(cap, remaining):
+        yield "ledger.remaining is larger than the limit"
+    if cap is not None and after is not None and remaining is not None and remaining > 0 and _is_below(cap, after):
+        yield "ledger.remaining is positive although the limit is passed"
+
+
+def _better_than_rho(evidence: Evidence) -> Iterator[str]:
+    """What is stated to be less than the native measure implies, by the same formulas that made it."""
+    rho = _number(evidence.value("guarantee.rho"))
+    if rho is None or rho <= 0:
+        return  # a matter for `evidence.complete`
+    for path, stated, formula, at in _implied(evidence):
+        if stated is None or at is None:
+            continue
+        try:
+            if _is_below(stated, formula(rho, at)):
+                yield f"{path} is smaller than guarantee.rho implies"
+        except (DpsynthError, ArithmeticError, ValueError):
+            yield f"{path} cannot be computed from guarantee.rho"
+
+
+Implied: TypeAlias = tuple[str, float | None, Callable[[float, float], float], float | None]
+
+
+def _implied(evidence: Evidence) -> Iterator[Implied]:
+    """Figures that follow from rho: path, what is stated, the formula, and at which delta or rate."""
+
+    def stated(path: str) -> float | None:
+        return _number(evidence.value(path))
+
+    yield "guarantee.epsilon", stated("guarantee.epsilon"), _epsilon, stated("guarantee.delta")
+    yield "ledger.spent_epsilon", stated("ledger.spent_epsilon"), _epsilon, stated("ledger.cap_delta")
+    yield "risk.tpr_at_fpr", stated("risk.tpr_at_fpr"), _detection, 0.01
+    yield "risk.advantage", stated("risk.advantage"), _advantage, 0.0
+    for table, field, formula, place in (
+        ("guarantee.profile", "epsilon", _epsilon, "delta"),
+        ("risk.table", "release", _detection, "fpr"),
+        ("risk.success", "bound", _detection, "baseline"),
+    ):
+        for row in evidence.rows(table):
+            yield table, _cell(row, field), formula, _cell(row, place)
+    for attack in CHARGED_ATTACKS:
+        control = stated(f"attacks.{attack}.control_rate")
+        rate = None if control is None else min(1.0, max(0.0, control))
+        yield f"attacks.{attack}.bound", stated(f"attacks.{attack}.bound"), _detection, rate
+
+
+def _cell(row: Mapping[str, Leaf], field: str) -> float | None:
+    return _number(row[field].value) if field in row else None
+
+
+def _is_below(stated: float, implied: float) -> bool:
+    """Whether a figure is smaller than another that it must reach, by more than printing explains."""
+    return implied > stated * (1 + _ROUNDING) + _ROUNDING
+
+
+def _is_inside(path: str, leaf: Leaf) -> bool:
+    """Whether an estimate lies in its interval; both may have been cut to the values that a rate can have."""
+    if leaf.low is None or leaf.high is None:
+        return True
+    value = _number(leaf.value)
+    if value is None:
+        return False
+    least = 0.0 if path.endswith("_rate") else -1.0
+    cut = (value, min(1.0, max(least, value)))
+    return any(leaf.low - _ROUNDING <= number <= leaf.high + _ROUNDING for number in cut)
+
+
 def _number(value: Value) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         return None
     return float(value)
 
 
+@lru_cache(maxsize=512)
+def _epsilon(rho: float, delta: float) -> float:
+    """The epsilon at delta that a zCDP loss implies."""
+    return float(Cost.zcdp(Fraction(rho)).epsilon(delta))
+
+
+@lru_cache(maxsize=512)
+def _detection(rho: float, fpr: float) -> float:
+    """How many are found at most, at a rate of false alarms or from a baseline, by a zCDP loss alone."""
+    return tpr_bound(Cost.zcdp(Fraction(rho)), fpr)
+
+
 @lru_cache(maxsize=64)
-def _implied(rho: float, delta: float) -> tuple[float, float]:
-    """What a zCDP loss implies by itself: its epsilon at delta, and the detection at one false alarm in a hundred."""
-    cost = Cost.zcdp(Fraction(rho))
-    return float(cost.epsilon(delta)), tpr_bound(cost, 0.01)
+def _advantage(rho: float, _: float) -> float:
+    return advantage_bound(Cost.zcdp(Fraction(rho)))
 
 
 def _flag(rule_id: str, path: str, *, good: bool, state: State, message: str, fine: str, reason: str) -> Check:
     """A check of a flag that must be `good`; a missing one is a matter for `evidence.complete`."""
 
-    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    def check(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
         value = evidence.value(path)
         if value is good:
             yield _check(rule_id, "pass", fine, reason, path)
@@ -488,7 +614,7 @@ def _flag(rule_id: str, path: str, *, good: bool, state: State, message: str, fi
 def _texts(rule_id: str, path: str, *, message: str, fine: str, reason: str) -> Check:
     """A check of a list that must be empty for a pass; what it names is for a person to accept."""
 
-    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    def check(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
         value = evidence.value(path)
         if value == ():
             yield _check(rule_id, "pass", fine, reason, path)
@@ -501,7 +627,7 @@ def _texts(rule_id: str, path: str, *, message: str, fine: str, reason: str) -> 
 def _word(rule_id: str, path: str, *, good: Value, message: str, fine: str, reason: str) -> Check:
     """A check of a word or count that must be `good` for a pass, and otherwise is for a person to accept."""
 
-    def check(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+    def check(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
         value = evidence.value(path)
         if type(value) is type(good) and value == good:
             yield _check(rule_id, "pass", fine, reason, path)
@@ -511,7 +637,7 @@ def _word(rule_id: str, path: str, *, good: Value, message: str, fine: str, reas
     return check
 
 
-def _unit(evidence: Evidence, _: date) -> Iterator[RuleResult]:
+def _unit(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
     value = evidence.value("unit.entity")
     reason = "A guarantee for rows is weaker than one for persons when a person can have several rows."
     if value == "row":
@@ -521,10 +647,50 @@ def _unit(evidence: Evidence, _: date) -> Iterator[RuleResult]:
         yield _check("unit.person", "pass", "The schema names whom the guarantee is for.", reason, "unit.entity")
 
 
+def _within_bound(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
+    """No attack succeeds more often than the guarantee allows any attack: if one surely does, the program is broken."""
+    reason = "The ceiling is proven: only a program that does not keep its promise can be attacked beyond it."
+    read = {rule.evidence.rpartition(".")[0] for rule in policy.stage("release")}
+    broken, unknown, judged = [], [], 0
+    for attack in CHARGED_ATTACKS:
+        base = f"attacks.{attack}"
+        rate, bound = evidence.get(f"{base}.fit_rate"), _number(evidence.value(f"{base}.bound"))
+        measured = any(evidence.value(f"{base}.{field}") is not None for field in ("excess", "fit_rate"))
+        if rate is not None and is_number(rate.low) and bound is not None and rate.low > bound:
+            broken.append(attack)
+        elif rate is not None and bound is not None and _has_ends(rate):
+            judged += 1
+        elif base in read and measured and not _lost_in_noise(base, evidence):
+            unknown.append(attack)
+    if broken:
+        path = f"attacks.{broken[0]}.fit_rate" if len(broken) == 1 else ""
+        message = f"Succeeds more often than the guarantee allows any attack: {_titles(broken)}. The program is broken."
+        yield _check("attacks.within_bound", "fail", message, reason, path)
+    elif unknown:
+        message = f"The success on persons used has no interval, or nothing to compare it with: {_titles(unknown)}."
+        yield _check("attacks.within_bound", "incomplete", message, reason)
+    elif judged:
+        message = "No attack surely succeeds more often than its proven ceiling."
+        yield _check("attacks.within_bound", "pass", message, reason)
+
+
+def _lost_in_noise(base: str, evidence: Evidence) -> bool:
+    """Whether there is no ceiling because noise carried all of the control rate's interval to zero or below."""
+    bound, control = evidence.get(f"{base}.bound"), evidence.get(f"{base}.control_rate")
+    if bound is None or bound.value is not None or not bound.missing or control is None:
+        return False
+    return is_number(control.high) and control.high <= 0
+
+
+def _titles(attacks: Sequence[str]) -> str:
+    return ", ".join(ATTACK_TITLES[attack].lower() for attack in attacks)
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     _complete,
     _dated,
     _consistent,
+    _within_bound,
     _flag(
         "ledger.integrity",
         "ledger.verified",

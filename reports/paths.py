@@ -10,13 +10,12 @@ differentially private query; P3 computed from real rows without noise (internal
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeGuard
 
 PrivacyClass: TypeAlias = Literal["P0", "P1", "P2", "P3", "P4"]
 Kind: TypeAlias = Literal["number", "positive", "share", "count", "flag", "text", "texts", "date"]
@@ -25,6 +24,8 @@ Value: TypeAlias = bool | int | float | str | tuple[str, ...] | None
 CLASSES: Final[tuple[PrivacyClass, ...]] = ("P0", "P1", "P2", "P3", "P4")
 SHAREABLE: Final[frozenset[str]] = frozenset({"P0", "P1", "P2"})
 NUMERIC: Final[frozenset[str]] = frozenset({"number", "positive", "share", "count"})
+LARGEST: Final = 10**18
+"""No number in evidence or policy is larger: every one of them can be a float, be printed, and be computed with."""
 
 CHARGED_ATTACKS: Final = ("exact_match", "membership", "linkage", "attribute_inference")
 """Attacks whose success is a fixed function of a person's own rows, so that their counts can be charged and shared."""
@@ -60,6 +61,11 @@ class Path:
         return value is None or fits_kind(value, self.kind)
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that can be judged: no flag, neither infinite nor NaN, and of a size that occurs."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
 def fits_kind(value: Value, kind: Kind) -> bool:
     """Whether a value is of a kind: types are exact, so that True is never the number 1, nor "yes" a flag."""
     if kind == "flag":
@@ -70,7 +76,7 @@ def fits_kind(value: Value, kind: Kind) -> bool:
         return isinstance(value, str) and value.strip() != ""
     if kind == "date":
         return isinstance(value, str) and _is_date(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         return False
     if kind == "count":
         return isinstance(value, int) and value >= 0
@@ -87,6 +93,10 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+NEVER_EMPTY: Final = frozenset({"columns", "guarantee.profile", "guarantee.shares", "risk.table", "risk.success"})
+"""Tables that need a row at least: without one, a page would leave out a chapter and say nothing about it."""
 
 
 def _p0(title: str, kind: Kind = "text", *, required: bool = True) -> Path:
@@ -174,7 +184,7 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "domain.basis": _p0("Basis of the declared domains"),
         "domain.from_data": _p0("Domains read off the data"),
         "guarantee.definition": _p0("Definition of privacy"),
-        "guarantee.rho": _p1("Privacy loss in its native measure (rho)", "positive", required=False),
+        "guarantee.rho": _p1("Privacy loss in its native measure (rho)", "positive"),
         "guarantee.epsilon": _p1("Epsilon of this release", "positive"),
         "guarantee.delta": _p0("Delta of this release", "positive"),
         "guarantee.unit": _p0("Unit of privacy"),

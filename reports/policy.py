@@ -8,7 +8,6 @@ whose declared classes are P0 to P2; that is checked here, and once more when a 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from dpsynth.errors import UsageError
-from reports.paths import NUMERIC, SHAREABLE, declared, fits_kind, is_internal
+from reports.paths import LARGEST, NUMERIC, SHAREABLE, declared, fits_kind, is_internal, is_number
 
 Stage: TypeAlias = Literal["release", "review"]
 Op: TypeAlias = Literal["at_most", "at_least", "equals", "one_of"]
@@ -27,6 +26,7 @@ Threshold: TypeAlias = bool | int | float | str | tuple[str, ...]
 
 SCHEMA: Final = "dpsynth.policy/1"
 OPS: Final[tuple[Op, ...]] = ("at_most", "at_least", "equals", "one_of")
+_MOST_DAYS: Final = 36_525  # a hundred years
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -117,7 +117,7 @@ class Policy:
         """
         try:
             data = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: also a whole number of thousands of digits
             raise UsageError("the policy is not valid TOML") from None
         top = _Section(data, "the policy")
         top.known("schema", "name", "version", "reason", "catalog", "rule", "human", "waivers")
@@ -148,6 +148,11 @@ class Policy:
     def digest(self) -> str:
         """SHA-256 of the policy file."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def impersonates(self) -> bool:
+        """Whether it has the name of a policy that ships with the product and is another file."""
+        return self.name in shipped() and self.digest != Policy.load(self.name).digest
 
 
 def shipped() -> tuple[str, ...]:
@@ -234,8 +239,8 @@ def _threshold(rule_id: str, op: Op, value: object, kind: str) -> Threshold:
     if op in ("at_most", "at_least"):
         if kind not in NUMERIC:
             raise UsageError(f"rule {rule_id}: {op} goes with a number, and this evidence is none")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UsageError(f"rule {rule_id}: {op} must be a finite number")
+        if not is_number(value):
+            raise UsageError(f"rule {rule_id}: {op} must be a finite number, and not beyond {LARGEST:.0e}")
         return value
     if op == "one_of":
         if kind != "text" or not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
@@ -257,6 +262,6 @@ def _waivers(section: _Section) -> Waivers:
     allowed, days = section.data.get("allowed", False), section.data.get("max_days", 0)
     if not isinstance(allowed, bool):
         raise UsageError("waivers: allowed is true or false")
-    if isinstance(days, bool) or not isinstance(days, int) or days < 0:
-        raise UsageError("waivers: max_days is a whole number of days")
+    if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= _MOST_DAYS:
+        raise UsageError(f"waivers: max_days is a whole number of days, at most {_MOST_DAYS}")
     return Waivers(allowed=allowed, max_days=days, approvers=section.texts("approvers"), never=section.texts("never"))

@@ -126,10 +126,6 @@ def _bootstrap(sample: ReviewSample, rng: Rng) -> Records:
     return fit.take(rng.integers(len(fit), size=len(fit)))
 
 
-def _some(table: Records, share: float, rng: Rng) -> Records:
-    return table.take(np.flatnonzero(rng.random(len(table)) < share))
-
-
 def _leaked(sample: ReviewSample, fresh: Records, rng: Rng, share: float) -> Records:
     """Fresh rows with a share of fitted ones among them."""
     fit = sample.fit.records
@@ -166,16 +162,24 @@ def _independent(table: Records, rng: Rng) -> Records:
     return Records(table.schema, {name: rng.permutation(values) for name, values in table.columns.items()})
 
 
+def _points(table: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Rows as points in the unit cube, the obvious way; gaps in the middle."""
+    coordinates = []
+    for column in table.schema.modelled:
+        values = np.asarray(table.columns[column.name], dtype=np.float64)
+        low, high = column.binning.edges[[0, -1]] if column.is_numeric else (0, max(column.size - 1, 1))
+        coordinates.append(np.nan_to_num((values - low) / (high - low), nan=0.5))
+    return np.stack(coordinates, axis=1)
+
+
+def _squared(first: Records, second: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return ((_points(first)[:, None, :] - _points(second)[None, :, :]) ** 2).sum(axis=2)
+
+
 def _between_neighbours(sample: ReviewSample, rng: Rng) -> Records:
     """SMOTE with one neighbour: numbers on the line to the nearest other row, categories of either."""
     fit = sample.fit.records
-    coordinates = []
-    for column in fit.schema.modelled:
-        values = np.nan_to_num(np.asarray(fit.columns[column.name], dtype=np.float64))
-        span = float(np.ptp(values)) or 1.0
-        coordinates.append(values / span)
-    points = np.stack(coordinates, axis=1)
-    squared = ((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2)
+    squared = _squared(fit, fit)
     np.fill_diagonal(squared, np.inf)
     neighbour, weight, out = squared.argmin(axis=1), rng.random(len(fit)), {}
     for column in fit.schema.modelled:
@@ -190,18 +194,9 @@ def _between_neighbours(sample: ReviewSample, rng: Rng) -> Records:
 
 
 def _filtered(sample: ReviewSample, fresh: Records) -> Records:
-    """Fresh rows without those whose quasi-identifiers some fitted row shares: a filter against rows "too close"."""
-    taken = _keys(sample.fit.records)
-    return fresh.take(np.array([key not in taken for key in _keys_in_order(fresh)], dtype=bool))
-
-
-def _keys(table: Records) -> set[tuple[float, ...]]:
-    return set(_keys_in_order(table))
-
-
-def _keys_in_order(table: Records) -> list[tuple[float, ...]]:
-    cells = Table.encode(table).codes
-    return [tuple(row) for row in cells[:, :3].tolist()]
+    """Fresh rows without the third that lies nearest to fitted rows: a filter against rows "too close"."""
+    nearest = _squared(fresh, sample.fit.records).min(axis=1)
+    return fresh.take(nearest > np.quantile(nearest, 1 / 3))
 
 
 LEAKS: dict[str, Generator] = {
@@ -227,7 +222,6 @@ CLEAN: dict[str, Generator] = {
 
 one_outlier = _outliers
 filtered = _filtered
-some = _some
 
 
 def found(sample: ReviewSample, synthetic: Records, *, seed: int = 0, only: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -240,9 +234,12 @@ def found(sample: ReviewSample, synthetic: Records, *, seed: int = 0, only: tupl
 def leaks(findings: dict[str, Any], *, of: int | None = None) -> set[str]:
     """Attacks that showed a leak, by the rule of `AttackResult.leak`."""
     names = list(findings)
-    adjusted = holm([findings[name].p_value for name in names] + [1.0] * ((of or len(names)) - len(names)))
+    p_values = [1.0 if findings[name].p_value is None else findings[name].p_value for name in names]
+    adjusted = holm(p_values + [1.0] * ((of or len(names)) - len(names)))
     out = set()
     for name, p in zip(names, adjusted, strict=False):
+        if findings[name].gap is not None:
+            continue
         two_sided = ATTACKS[name].two_sided
         chance = 0.5 if two_sided else 0.0
         interval = findings[name].headline(two_sided=two_sided)[2]

@@ -52,6 +52,9 @@ class Book:
     def start(self) -> None:
         self.started = True
 
+    def require_started(self) -> None:
+        assert self.started
+
     def spend(self, cost: Cost, *, purpose: str) -> None:
         assert self.started
         assert purpose

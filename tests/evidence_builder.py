@@ -99,7 +99,7 @@ def review(excess: float, attack: float, control: float, baseline: float, copy: 
         "attack": internal_number(attack),
         "control": internal_number(control),
         "baseline": internal_number(baseline),
-        "positive_control": internal_number(copy),
+        "positive_control": internal_number(copy, half),
         "detected": internal_number(True),
         "p_value": internal_number(0.61),
         "n": internal_number(5912, n=None),

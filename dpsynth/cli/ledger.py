@@ -9,7 +9,7 @@ import click
 from dpsynth import Anchor, Cost, Ledger, UsageError
 from dpsynth.cli.options import ledger_at
 from dpsynth.cli.talk import say, show, show_json
-from dpsynth.release import anchor_in
+from dpsynth.release import anchor_in, sha256
 from reports.collect import remaining_epsilon
 
 
@@ -97,13 +97,21 @@ def verify(place: Path, against: tuple[Path, ...]) -> int:
             raise UsageError(f"{path} names no ledger head: give a manifest.json, an evidence.json or a report.html")
         anchors.append(anchor)
     report = Ledger.inspect(place, anchors)
+    problems = list(report.problems)
+    if report.ok:
+        known = {entry.fields["artifact_sha256"] for entry in Ledger.open(place).entries() if entry.kind == "COMMIT"}
+        problems += [
+            f"{path} is not the manifest that this ledger recorded when the release was finished"
+            for path in against
+            if path.name == "manifest.json" and sha256(path) not in known
+        ]
     for line in report.checked:
         show(f"checked: {line}")
     for line in report.not_checked:
         show(f"not checked: {line}")
-    for line in report.problems:
+    for line in problems:
         show(f"problem: {line}")
-    return 0 if report.ok else 5
+    return 5 if problems else 0
 
 
 @ledger.command(

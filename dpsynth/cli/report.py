@@ -57,7 +57,6 @@ def report(folder: Path, edition: str, kind: str, policy: str | None, day: str |
 @click.command(epilog="Example: dpsynth gate visits-release --junit gate.xml")
 @_DIR
 @_POLICY
-@_DATE
 @click.option("--allow", multiple=True, help="Only needs_human can be let through, by name.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit file.")
@@ -65,7 +64,6 @@ def report(folder: Path, edition: str, kind: str, policy: str | None, day: str |
 def gate(
     folder: Path,
     policy: str | None,
-    day: str | None,
     allow: tuple[str, ...],
     as_json: bool,
     junit: Path | None,
@@ -81,7 +79,7 @@ def gate(
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already: choose another path")
     release = _whole(folder)
-    made = Report.of(_policy(release, policy), _evidence(release, "shareable"), on=_day(day))
+    made = Report.of(_policy(release, policy), _evidence(release, "shareable"), on=_day(None))
     if junit is not None:
         write_result(junit, to_junit(made))
     if sarif is not None:

@@ -50,7 +50,9 @@ def test_copied_rows_fail_the_release_gate(case, monkeypatch: pytest.MonkeyPatch
     case.release("--synthesizer", "cheat", "--holdout", "0.4", "--rows", 4000)
     rules = json.loads((case.out / "release" / "verdict.json").read_text())["rules"]
     failed = {rule["id"] for rule in rules if rule["status"] == "fail" and rule["id"].startswith("attacks.")}
-    assert failed, [(rule["id"], rule["status"], rule["estimate"]) for rule in rules if rule["id"].startswith("attacks.")]
+    assert failed, [
+        (rule["id"], rule["status"], rule["estimate"]) for rule in rules if rule["id"].startswith("attacks.")
+    ]
     review = json.loads((case.out / "internal" / "verdict.json").read_text())
     assert review["verdict"] == "fail"
     honest = case.folder / "honest"

@@ -462,6 +462,16 @@ def test_shares_add_up_to_the_whole(rho: Fraction, weights: list[int]) -> None:
     assert all(part.fits(whole) for part in parts)
 
 
+def test_a_cost_fits_only_if_it_does_at_every_order() -> None:
+    pure, concentrated = Cost.approximate(1, 0), Cost.zcdp(Fraction(3, 10))  # each is the lower one at some orders
+    assert any(a < b for a, b in zip(pure.curve(), concentrated.curve(), strict=True))
+    assert any(a > b for a, b in zip(pure.curve(), concentrated.curve(), strict=True))
+    assert not pure.fits(concentrated)
+    assert not concentrated.fits(pure)
+    assert pure.fits(Cost.zcdp(Fraction(1, 2)))  # [BS16] Proposition 1.4: epsilon implies epsilon^2 / 2
+    assert pure.fits(Cost.approximate("1.5", 0))
+
+
 def test_what_is_not_a_cost_is_refused() -> None:
     with pytest.raises(TypeError):
         Cost(rho=0.5)  # type: ignore[arg-type]

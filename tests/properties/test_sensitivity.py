@@ -476,6 +476,26 @@ def test_the_noise_of_a_measurement_is_what_was_paid_for(make_schema: Any, make_
     assert noise_p_value(curator, SameNoiseTwice(sigma_squared=honest.sigma_squared)) < FALSE_ALARM
 
 
+# ---- the coins are fresh and secret --------------------------------------------------------------------------------
+
+
+def test_two_curators_keep_other_rows_and_hold_back_others(make_schema: Any, make_frame: Any, book: Any) -> None:
+    """With the system's own coins: the same twice has probability below 1e-30 for the rows, and 1e-15 for the sides."""
+    schema = make_schema((4, 50), max_rows=1)
+    frame = make_frame([(row, p) for p in range(50) for row in range(4)], columns=2, who=[n // 4 for n in range(200)])
+
+    def kept() -> list[set[Row]]:
+        reservation = book()
+        reservation.unit = schema.unit
+        sample = Curator.of_frame(frame, schema, reservation, holdout=Fraction(1, 2)).review_sample()
+        return [{row for rows in rows_of(side).values() for row in rows} for side in (sample.fit, sample.control)]
+
+    one, other = kept(), kept()
+    assert one[0] | one[1] != other[0] | other[1]
+    assert {row[1] for row in one[0]} != {row[1] for row in other[0]}
+    assert len(one[0] | one[1]) == 50
+
+
 # ---- charged before it is computed ---------------------------------------------------------------------------------
 
 

@@ -361,7 +361,10 @@ def test_spending_is_a_filter(ledger: Ledger) -> None:
             reservation.spend(half, purpose="too early")
         with pytest.raises(PrivacyRefusal, match="start"):
             reservation.commit(DIGEST)
+        with pytest.raises(PrivacyRefusal, match="start"):
+            reservation.require_started()
         reservation.start()
+        reservation.require_started()
         reservation.spend(half, purpose="one")
         with pytest.raises(BudgetExceeded):
             reservation.spend(Cost.zcdp(half.rho + Fraction(1, 10**30)), purpose="a little too much")
@@ -378,6 +381,8 @@ def test_spending_is_a_filter(ledger: Ledger) -> None:
         reservation.spend(Cost.zero(), purpose="too late")
     with pytest.raises(PrivacyRefusal, match="closed"):
         reservation.start()
+    with pytest.raises(PrivacyRefusal, match="closed"):
+        reservation.require_started()
 
 
 def test_what_remains_of_a_curve_is_not_a_cost(ledger: Ledger) -> None:
@@ -804,12 +809,12 @@ def interrupt_at_line(number: int) -> None:
 
 
 def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
-    """Before every fourth line of calls that catch up with what others wrote, reserve, and start."""
+    """Before every fifth line of calls that catch up with what others wrote, reserve, and start."""
     others, before = Ledger.open(ledger.path), sys.gettrace()
     tiny = Cost.zcdp(Fraction(1, NANO))
     each = tiny.at(ledger.cap.order)
     interrupted = 0
-    for line in itertools.count(1, 4):
+    for line in itertools.count(1, 5):
         if line % 3 == 1:
             with reserve(others, tiny) as reservation:
                 reservation.start()
@@ -935,6 +940,7 @@ def in_child(work: Callable[[], object]) -> str:
 def test_a_reservation_is_refused_in_a_forked_child(ledger: Ledger) -> None:
     with reserve(ledger) as reservation:
         assert in_child(reservation.start) == "BoundToProcess"
+        assert in_child(reservation.require_started) == "BoundToProcess"
         reservation.start()
         assert in_child(lambda: reservation.spend(Cost.zero(), purpose="x")) == "BoundToProcess"
         assert in_child(lambda: reservation.commit(DIGEST)) == "BoundToProcess"

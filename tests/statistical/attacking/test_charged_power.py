@@ -52,7 +52,7 @@ def test_oversampling_does_not_hide_a_copy(tables: ModuleType) -> None:
 
 def counts(hits: np.ndarray, persons: tuple[int, int], sigma: float, rng: np.random.Generator) -> AttackCounts:
     noisy = np.rint(hits + rng.normal(0, sigma, hits.shape)).astype(np.int64)
-    sizes = [int(round(n + rng.normal(0, sigma))) for n in persons]
+    sizes = [round(n + float(rng.normal(0, sigma))) for n in persons]
     return AttackCounts(
         tests=NAMES,
         hits_fit=noisy[0],

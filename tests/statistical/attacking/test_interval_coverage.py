@@ -16,7 +16,7 @@ SLACK = 0.012
 
 @pytest.mark.parametrize(
     ("persons", "rates"),
-    [((300, 200), (0.02, 0.02)), ((300, 200), (0.5, 0.4)), ((2000, 300), (0.01, 0.05)), ((60, 60), (0.9, 0.1))],
+    [((300, 200), (0.02, 0.02)), ((300, 200), (0.5, 0.4)), ((2000, 300), (0.01, 0.05)), ((150, 150), (0.9, 0.1))],
 )
 def test_differences_of_counts_cover(persons: tuple[int, int], rates: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)

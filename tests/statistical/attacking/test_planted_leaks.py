@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from attacks import ATTACKS, run_suite
+from dpsynth import PersonRecords, ReviewSample
 
 ALL = set(ATTACKS)
 STRONG = ALL - {"singling_out"}
@@ -33,7 +34,7 @@ EXPECTED = {
 @pytest.mark.parametrize("leak", EXPECTED)
 def test_leaks_are_found(tables: ModuleType, leak: str) -> None:
     rng = np.random.default_rng(11)
-    sample, fresh = tables.split(tables.population(1000, rng), rng), tables.population(500, rng).records
+    sample, fresh = tables.split(tables.population(800, rng), rng), tables.population(400, rng).records
     findings = tables.found(sample, tables.LEAKS[leak](sample, fresh, rng))
     assert tables.leaks(findings) >= EXPECTED[leak]
 
@@ -86,29 +87,29 @@ def test_a_filter_against_close_rows_leaves_a_hole(tables: ModuleType) -> None:
     assert findings["nearest_record"].headline(two_sided=True)[2].high < 0.5
 
 
-def test_a_copy_of_a_table_that_everybody_shares_shows_nothing(tables: ModuleType) -> None:
-    """B3: with few combinations of values, persons held back match as often as fitted ones, and it is no leak."""
+def test_a_copy_of_a_table_that_everybody_shares_shows_no_person(tables: ModuleType) -> None:
+    """B3: with few combinations of values, persons held back match as often as fitted ones. Matching is then no leak.
+
+    What remains is that the copy's counts are exactly those of the fit side, which may show by a trifle.
+    """
     rng = np.random.default_rng(17)
     sample = tables.split(tables.population(1200, rng), rng)
-    coarse = {"age": np.full, "income": np.full, "balance": np.full, "cost": np.full}
 
-    def flat(table):  # type: ignore[no-untyped-def]
-        columns = {name: np.zeros(len(table)) for name in coarse}
-        return tables.changed(table, region=table.columns["region"] % 2, school=table.columns["school"] % 2, **columns)
+    def flat(side: PersonRecords) -> PersonRecords:
+        columns = side.records.columns
+        gone = {name: np.zeros(len(side.records)) for name in ("age", "income", "balance", "cost")}
+        few = {name: columns[name] % 2 for name in ("region", "school")}
+        return PersonRecords(
+            records=tables.changed(side.records, **gone, **few), person=side.person, persons=side.persons
+        )
 
-    from dpsynth import ReviewSample
-    from dpsynth.curator import PersonRecords
-
-    fit, control = (
-        PersonRecords(records=flat(side.records), person=side.person, persons=side.persons)
-        for side in (sample.fit, sample.control)
-    )
-    everybody = ReviewSample(fit=fit, control=control)
-    findings = tables.found(everybody, fit.records)
-    assert not tables.leaks(findings)
+    everybody = ReviewSample(fit=flat(sample.fit), control=flat(sample.control))
+    findings = tables.found(everybody, everybody.fit.records)
+    assert tables.leaks(findings) <= {"nearest_record"}
+    assert abs(findings["nearest_record"].variants["all rows"].estimate - 0.5) < 0.03
     for finding in findings.values():
-        if finding.variants:
-            assert finding.p_value > 0.01
+        for name, measure in finding.variants.items():
+            assert abs(measure.estimate - measure.chance) < 0.08, name
 
 
 def test_the_most_extreme_record_is_at_least_listed(tables: ModuleType) -> None:
