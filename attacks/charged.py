@@ -37,17 +37,22 @@ PUBLIC_SEED = 0x7155  # of choices that need no secrecy: they are made from the 
 
 
 def qualified_tests(synthetic: Records) -> tuple[QualifiedTest, ...]:
-    """The four attacks on this synthetic table that can be counted: see the docstring of each builder below."""
+    """The four attacks on this synthetic table whose successes can be counted; `SUCCESS` says what each counts.
+
+    The table and its schema are all that goes into them. The number of rows a person may have (public, from the schema)
+    makes each row's chance of a success smaller, so that the person's stays about the same.
+    """
     table = Rows.of(synthetic).sorted()
     schema = synthetic.schema
     rows = schema.unit.max_rows
     if not len(table) or not table.columns:
         return tuple(Never(id=name, success=said) for name, said in SUCCESS.items())
+    dependence = Dependence.of(table.cells)
     return (
-        _exact_match(table, rows),
-        _membership(table, rows),
-        _linkage(table, rows),
-        _attribute_inference(table, rows),
+        _exact_match(table, dependence, rows),
+        _membership(table, dependence, rows),
+        _linkage(table, dependence, rows),
+        _attribute_inference(table, dependence, rows),
     )
 
 
@@ -140,32 +145,32 @@ def _any(hit: BoolVector, sample: PersonRecords) -> BoolVector:
     return found
 
 
-def _exact_match(table: Rows, rows: int) -> CellMatch:
+def _exact_match(table: Rows, dependence: Dependence, rows: int) -> CellMatch:
     """Copies of rows that should not be there twice: once in the data, and once more in the synthetic table."""
-    return _match("exact_match", table, [(list(range(len(table.columns))), CHANCE / rows)])
+    return _match("exact_match", table, dependence, [(list(range(len(table.columns))), CHANCE / rows)])
 
 
-def _linkage(table: Rows, rows: int) -> CellMatch:
+def _linkage(table: Rows, dependence: Dependence, rows: int) -> CellMatch:
     """From the quasi-identifiers to the sensitive values, or to all other values but one."""
     known, secret = roles(table)
     rest = [place for place in range(len(table.columns)) if place not in known]
     choices = [(sorted({*known, *secret}), CHANCE / 2 / rows)]
     if len(rest) > 1:
         choices += [(sorted({*known, *rest} - {wrong}), CHANCE / 2 / rows / len(rest)) for wrong in rest]
-    return _match("linkage", table, choices)
+    return _match("linkage", table, dependence, choices)
 
 
-def _attribute_inference(table: Rows, rows: int) -> CellMatch:
+def _attribute_inference(table: Rows, dependence: Dependence, rows: int) -> CellMatch:
     """From all that is not sensitive to one sensitive value."""
     _, secret = roles(table)
     known = [place for place in range(len(table.columns)) if place not in secret]
     choices = [(sorted({*known, place}), CHANCE / rows / len(secret)) for place in secret]
-    return _match("attribute_inference", table, choices)
+    return _match("attribute_inference", table, dependence, choices)
 
 
-def _match(name: str, table: Rows, choices: Sequence[tuple[list[int], float]]) -> CellMatch:
+def _match(name: str, table: Rows, dependence: Dependence, choices: Sequence[tuple[list[int], float]]) -> CellMatch:
     """Counts combinations of cells of which the tree expects at most so many copies."""
-    words, dependence = _words(table.columns, table.cells), Dependence.of(table.cells)
+    words = _words(table.columns, table.cells)
     wanted = []
     for places, copies in choices:
         combination = np.bitwise_xor.reduce(words[:, places], axis=1)
@@ -175,11 +180,12 @@ def _match(name: str, table: Rows, choices: Sequence[tuple[list[int], float]]) -
 
 
 @one_thread
-def _membership(table: Rows, rows: int) -> Closeness:
+def _membership(table: Rows, dependence: Dependence, rows: int) -> Closeness:
     """Nearer to the synthetic rows than to a twin's, by a factor that hardly any row of a second twin reaches."""
     rng = np.random.default_rng(PUBLIC_SEED)
     cells = table.at_most(MOST_ROWS, rng).cells
-    dependence = Dependence.of(cells)
+    if len(cells) < len(table):
+        dependence = Dependence.of(cells)
     near = _points(table.columns, cells).distinct()[0]
     twin = _points(table.columns, dependence.twin(len(cells), rng)).distinct()[0]
     ratios = np.sort(_ratio(_points(table.columns, dependence.twin(CALIBRATION, rng)), near, twin))

@@ -32,7 +32,7 @@ ATTACKS: dict[str, Attack] = {
 FEWEST_FIT = 20  # persons; with fewer, intervals say nothing
 FEWEST_CONTROL = 40
 MOST_ROWS = 20_000  # on each side and in the synthetic table, for attacks that compare all pairs
-SMALL_ENOUGH = ("exact_match",)  # these use all rows
+WHOLE = ("exact_match",)  # attacks that use all rows and all persons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,8 @@ def run_suite(
         if gap is not None:
             results.append(replace(_blank(attack), status="incomplete", note=gap[0], needs=gap[1]))
             continue
-        asked = people if name in SMALL_ENOUGH else few
-        table = released if name in SMALL_ENOUGH else released.at_most(MOST_ROWS, stream(seed, "limit", name))
+        asked = people if name in WHOLE else few
+        table = released if name in WHOLE else released.at_most(MOST_ROWS, stream(seed, "limit", name))
         results.append(_attacked(attack, asked, table, seed))
     return SuiteResult(results=tuple(_corrected(results)), seed=seed)
 

@@ -38,6 +38,7 @@ ORDERS: tuple[Fraction, ...] = tuple(1 + Fraction(v * 10**e, 1000) for e in rang
 """Renyi orders 1.01 ... 91001: one plus the E24 preferred numbers, so that the best order is never missed by over 6 %,
 which costs at most 0.2 % of epsilon."""
 
+_EXPONENT = 1000  # decimal exponents beyond this are a slip of the pen
 _UNBOUNDED = 10**9 * NANO  # stands for "nothing is known at this order"
 _DIGITS = Context(prec=60)
 _SLACK = Decimal(10) ** -40  # far above the rounding of 60 digits, far below one nano-unit
@@ -51,9 +52,11 @@ def exact(value: Number, *, name: str = "value") -> Fraction:
     """
     try:
         if isinstance(value, float):
-            return Fraction(Decimal(repr(float(value))))
-        if isinstance(value, str) and "/" not in value:
-            return Fraction(Decimal(value.strip()))
+            value = Decimal(repr(float(value)))
+        elif isinstance(value, str) and "/" not in value:
+            value = Decimal(value.strip())
+        if isinstance(value, Decimal) and abs(value.adjusted()) > _EXPONENT:
+            raise ValueError  # as a fraction it would fill the memory
         return Fraction(value)
     except (ValueError, ArithmeticError, TypeError):
         raise UsageError(f"{name} must be a finite number") from None

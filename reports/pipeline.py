@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,9 +153,10 @@ def publish(
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
-    with ledger.reserve(
-        promise.cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id
-    ) as reservation:
+    with (
+        _silent_libraries(),
+        ledger.reserve(promise.cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
+    ):
         with Staging(out) as staging:
             progress("reading")
             curator = Curator.open(data, schema, reservation, holdout=settings.held_back)

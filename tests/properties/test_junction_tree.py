@@ -374,6 +374,18 @@ def test_the_place_of_a_row_says_nothing(make_schema: MakeSchema) -> None:
         assert stats.chi2_contingency(next_one).pvalue > FALSE_ALARM
 
 
+def test_a_single_row_follows_the_model_too(make_schema: MakeSchema) -> None:
+    """The start of the systematic sampling is random: a fixed one would never draw what is expected less than once."""
+    model = _model(make_schema, *SHAPES["chain"])
+    _, table = joint(model.tree.sizes, model.tree.cliques, model.factors)
+    rng = np.random.default_rng(3)
+    codes = np.concatenate([model.sample(1, rng=rng).codes for _ in range(1_500)])
+    for columns in ((0,), (1,), (2,), (3,), (0, 1), (1, 2), (2, 3)):
+        assert fit_p_value(codes, columns, table) > FALSE_ALARM
+    middle = np.concatenate([model.sample(1, rng=_Unshuffled(seed)).codes for seed in [1] * 500])  # type: ignore[arg-type]
+    assert fit_p_value(middle, (0,), table) < FALSE_ALARM
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2])
 @pytest.mark.parametrize("name", SHAPES)
 def test_few_rows_can_be_sampled_too(name: str, rows: int, make_schema: MakeSchema) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -21,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reports import Evidence, Leaf, Verdict
+from reports import Evidence, Leaf, Policy, Verdict, decide
 from reports.gate import WORST_FIRST
-from reports.paths import CLASSES, PATHS, declared, pattern
+from reports.paths import CHARGED_ATTACKS, CLASSES, PATHS, REVIEW_ATTACKS, declared, pattern
 
 FEW = (("site", "category", "quasi_identifier", 6, 0.0043, 0.0038),)
 BLOCKING = {"integrity", "fail", "incomplete"}
@@ -38,7 +39,13 @@ def spoiled(leaf: Leaf) -> Iterator[tuple[str, Leaf | None]]:
     yield "removed", None
     yield "null", Leaf(None, leaf.cls, leaf.src, ledger_seq=leaf.ledger_seq)
     yield "error", Leaf(None, leaf.cls, leaf.src, ledger_seq=leaf.ledger_seq, missing="the attack failed")
-    for name, value in (("nan", math.nan), ("infinite", -math.inf), ("other kind", {"x": 1}), ("unknown class", None)):
+    for name, value in (
+        ("nan", math.nan),
+        ("infinite", -math.inf),
+        ("huge", 10**400),
+        ("other kind", {"x": 1}),
+        ("unknown class", None),
+    ):
         broken = copy.copy(leaf)
         if name == "unknown class":
             object.__setattr__(broken, "cls", "P9")
@@ -52,6 +59,20 @@ def spoiled(leaf: Leaf) -> Iterator[tuple[str, Leaf | None]]:
             object.__setattr__(broken, "high", ends[1])
             yield name, broken
         yield "no interval", Leaf(leaf.value, leaf.cls, leaf.src, ledger_seq=leaf.ledger_seq)
+
+
+def weakened(leaf: Leaf) -> Iterator[tuple[str, Leaf]]:
+    """All the ways in which what a leaf says of its own certainty can be deleted or weakened, in a file that reads."""
+    if leaf.low is not None and leaf.high is not None:
+        yield "no interval", replace(leaf, low=None, high=None, confidence=None)
+        for confidence in (0.5, 1e-9):
+            yield "less confidence", replace(leaf, confidence=confidence)
+        wide = leaf.high - leaf.low
+        yield "wider", replace(leaf, low=leaf.low - wide, high=leaf.high + wide)
+        yield "no width", replace(leaf, low=leaf.value, high=leaf.value)
+    if leaf.n is not None:
+        yield "no n", replace(leaf, n=None)
+        yield "n of zero", replace(leaf, n=0)
 
 
 def reclassified(path: str, leaf: Leaf) -> Iterator[Leaf]:
@@ -116,6 +137,48 @@ def test_the_release_verdict_does_not_see_the_review_section(builder: ModuleType
                 )
                 assert builder.release_verdict(evidence.with_leaf(path, moved)) == expected
             assert builder.release_verdict(evidence.with_leaf(path, None)) == expected
+
+
+@pytest.mark.parametrize("stage", ["release", "review"])
+def test_deleting_an_interval_a_confidence_or_n_improves_nothing(builder: ModuleType, stage: str) -> None:
+    """Neither the verdict nor the state of any rule, in evidence that passes, that fails, and that cannot tell."""
+    section, make = ("attacks", builder.charged) if stage == "release" else ("review", builder.internal_number)
+    decided = builder.release_verdict if stage == "release" else builder.review_verdict
+    worst = [*WORST_FIRST[:-1], "pass", "not_applicable"]
+    tried = 0
+    for path in ("membership.excess", "nearest_record.excess"):
+        for value, half in ((None, 0.0), (0.3, 0.05), (0.05, 0.2), (0.15, 0.10)):
+            whole = few(builder) if stage == "review" else Evidence(few(builder).shareable().tree)
+            if whole.get(f"{section}.{path}") is None:
+                continue
+            if value is not None:
+                whole = whole.with_leaf(f"{section}.{path}", make(value, half))
+            before = decided(whole)
+            states = {rule.id: worst.index(rule.state) for rule in before.rules}
+            for place, leaf in whole.leaves():
+                for how, weaker in weakened(leaf) if place.startswith(f"{section}.") else ():
+                    after = decided(whole.with_leaf(place, weaker))
+                    tried += 1
+                    if not (how in ("wider", "no width") and place == f"{section}.{path}"):
+                        assert badness(after) >= badness(before), (place, how, value)
+                        assert all(worst.index(rule.state) <= states[rule.id] for rule in after.rules), (place, how)
+                    if place.endswith(".excess") and how in ("no interval", "less confidence"):
+                        assert after.state in BLOCKING, (place, how, value)
+    assert tried > 200
+
+
+def test_intervals_that_are_deleted_leave_a_rule_on_the_estimate_incomplete(builder: ModuleType) -> None:
+    """Whatever side a rule names: a policy cannot be written that an attack without an interval would pass."""
+    for side in ("low", "high", "estimate"):
+        text = builder.policy().text.replace('side     = "high"', f'side     = "{side}"')
+        policy = Policy.parse(text)
+        for stage, section, names in (("release", "attacks", CHARGED_ATTACKS), ("review", "review", REVIEW_ATTACKS)):
+            for name in names:
+                path = f"{section}.{name}.excess"
+                for how, weaker in weakened(builder.internal().get(path)):
+                    after = decide(policy, builder.internal({path: weaker}), stage=stage, on=builder.TODAY)
+                    if how in ("no interval", "less confidence"):
+                        assert after.state in BLOCKING, (side, path, how)
 
 
 CONTRADICTS = {"guarantee.unit": "unit.entity"}

@@ -1,8 +1,8 @@
 """Every planted leak is found by the attacks that ought to find it, and by the right ones only.
 
-Default sizes are small, so that the whole page takes seconds; the slow tests repeat it with positive controls, larger
-tables and persons with several rows. Each test runs on fixed seeds. The chance that a test would fail on fresh seeds was
-measured on 20 of them: below 0.01 wherever power is claimed (0.1 for the single outlier, which says so).
+Default sizes are small, so that the whole page takes seconds; the slow tests repeat it with positive controls and with
+persons who have several rows. Seeds are fixed; on six fresh seeds each, every leak named here was found by every attack
+listed for it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import date
 from types import ModuleType
 from typing import Any
@@ -85,7 +87,220 @@ def test_an_end_is_not_judged_where_there_is_no_interval(builder: ModuleType) ->
     evidence = builder.internal({"attacks.membership.excess": Leaf(0.01, "P2", "s", ledger_seq=(1,))})
     assert judge(one(side="high"), evidence).state == "incomplete"
     assert judge(one(side="low"), evidence).state == "incomplete"
-    assert judge(one(), evidence).state == "pass"
+    assert judge(one(), evidence).state == "incomplete"
+    assert judge(one(side="estimate"), evidence).state == "incomplete"
+    plain = builder.internal({"attacks.membership.fit_rate": Leaf(0.01, "P2", "s", ledger_seq=(1,))})
+    assert judge(one(evidence="attacks.membership.fit_rate"), plain).state == "pass"
+    bad = builder.internal({"attacks.membership.excess": Leaf(0.3, "P2", "s", ledger_seq=(1,))})
+    assert {judge(one(side=side), bad).state for side in (None, "low", "high", "estimate")} == {"fail"}
+
+
+@pytest.mark.parametrize("path", ["attacks.membership.excess", "review.membership.excess"])
+@pytest.mark.parametrize("side", [None, "low", "high", "estimate"])
+def test_an_attack_is_judged_by_an_interval_that_says_something(builder: ModuleType, path: str, side: Any) -> None:
+    old = builder.internal().get(path)
+    rule = one(evidence=path, stage="review" if path.startswith("review") else "release", side=side)
+    for confidence, state in ((0.9, "pass"), (0.95, "pass"), (0.899, "incomplete"), (0.01, "incomplete")):
+        expected = "not_applicable" if (side, state) == ("low", "pass") else state
+        assert judge(rule, builder.internal({path: replace(old, confidence=confidence)})).state == expected
+    far = replace(old, value=0.4, low=0.3, high=0.5, confidence=0.5)
+    assert judge(rule, builder.internal({path: far})).state == "fail"
+
+
+@pytest.mark.parametrize("name", ["attacks.membership", "review.membership"])
+def test_a_rule_passes_only_where_the_leaky_copy_would_have_broken_it(builder: ModuleType, name: str) -> None:
+    """The check that the rule can fail: without it, a blind attack would pass everything."""
+    old = builder.internal().get(f"{name}.positive_control")
+    stage = "review" if name.startswith("review") else "release"
+
+    def state(copy: Leaf | None, **changes: Any) -> str:
+        evidence = builder.internal({f"{name}.positive_control": copy})
+        return judge(one(evidence=f"{name}.excess", stage=stage, **changes), evidence).state
+
+    def copied(low: float, **more: Any) -> Leaf:
+        return replace(old, **({"value": low + 0.1, "low": low, "high": low + 0.2} | more))
+
+    assert state(old) == "pass"
+    weak = [
+        copied(0.10),
+        copied(0.05),
+        copied(-0.2),
+        copied(0.3, high=0.3),
+        copied(0.3, confidence=0.5),
+        replace(old, low=None, high=None, confidence=None),
+        Leaf(None, old.cls, "s"),
+        replace(old, cls="P4"),
+        None,
+    ]
+    for leaf in weak:
+        assert state(leaf) == "incomplete", leaf
+        assert state(leaf, side="low") == "not_applicable", "a rule that can only fail asks for no such proof"
+        assert state(leaf, side="low", threshold=-0.5) == "fail"
+        assert state(leaf, threshold=-0.5) == "fail"
+    assert state(copied(0.11)) == "pass"
+    assert state(copied(0.11), threshold=0.12) == "incomplete"
+
+
+def test_the_release_verdict_asks_for_the_leaky_copy(builder: ModuleType) -> None:
+    old = builder.internal().get("attacks.attribute_inference.positive_control")
+    blind = replace(old, value=0.15, low=0.08, high=0.22)
+    verdict = builder.release_verdict(builder.internal({"attacks.attribute_inference.positive_control": blind}))
+    assert (verdict.state, [rule.id for rule in verdict.open]) == ("incomplete", ["attacks.attribute_inference"])
+    assert "leaky copy" in verdict.open[0].message
+
+
+RATE = "attacks.membership.fit_rate"
+BOUND = "attacks.membership.bound"
+
+
+def within(builder: ModuleType, changed: dict[str, Leaf | None], policy: Policy | None = None) -> list[RuleResult]:
+    verdict = decide(policy or builder.policy(), builder.internal(changed), stage="release", on=builder.TODAY)
+    return [rule for rule in verdict.rules if rule.id == "attacks.within_bound"]
+
+
+def test_an_attack_beyond_its_proven_ceiling_fails_under_every_policy(builder: ModuleType) -> None:
+    rate, bound = builder.internal().get(RATE), builder.internal().value(BOUND)
+    beyond = replace(rate, value=bound + 0.11, low=bound + 0.01, high=bound + 0.21)
+    lenient = Policy.parse(
+        HEAD + '[[rule]]\nid = "r"\nevidence = "ledger.attempts"\nstage = "release"\nat_most = 99\nreason = "w"\n'
+    )
+    for policy in (builder.policy(), lenient):
+        (found_it,) = within(builder, {RATE: beyond}, policy)
+        assert (found_it.state, found_it.origin, found_it.path) == ("fail", "code", RATE)
+        assert "membership" in found_it.message
+        assert decide(policy, builder.internal({RATE: beyond}), stage="release", on=builder.TODAY).exit_code == 1
+        (weak,) = within(builder, {RATE: replace(beyond, confidence=0.01)}, policy)
+        assert weak.state == "fail"
+    touching = replace(rate, value=bound, low=bound, high=bound + 0.2)
+    assert [rule.state for rule in within(builder, {RATE: touching})] == ["pass"]
+    both = {RATE: beyond, "attacks.linkage.fit_rate": replace(beyond, value=1.0, low=0.99, high=1.0)}
+    (found_both,) = within(builder, both)
+    assert (found_both.state, found_both.path) == ("fail", "")
+    assert "membership, linkage" in found_both.message
+
+
+def test_a_rate_without_an_interval_is_incomplete_where_a_rule_reads_the_attack(builder: ModuleType) -> None:
+    rate, control = builder.internal().get(RATE), builder.internal().get("attacks.membership.control_rate")
+    bare = replace(rate, low=None, high=None, confidence=None)
+    lenient = Policy.parse(
+        HEAD
+        + '[[rule]]\nid = "r"\nevidence = "attacks.linkage.excess"\nstage = "release"\nat_most = 0.1\nreason = "w"\n'
+    )
+    for leaf in (bare, replace(rate, confidence=0.5), replace(rate, low=rate.high), None):
+        assert [rule.state for rule in within(builder, {RATE: leaf})] == ["incomplete"]
+        assert [rule.state for rule in within(builder, {RATE: leaf}, lenient)] == ["pass"]
+    assert [rule.state for rule in within(builder, {BOUND: None})] == ["incomplete"]
+    lost = Leaf(None, "P2", "s", ledger_seq=(2,), missing="the noise carried the control rate below zero")
+    assert [rule.state for rule in within(builder, {BOUND: lost})] == ["incomplete"]
+    below = replace(control, value=-0.02, low=-0.04, high=-0.001)
+    assert [rule.state for rule in within(builder, {BOUND: lost, "attacks.membership.control_rate": below})] == ["pass"]
+    nothing = {path: None for path, _ in builder.internal().leaves() if path.startswith("attacks.")}
+    assert within(builder, nothing) == []
+
+
+def test_figures_better_than_rho_implies_are_an_integrity_failure(builder: ModuleType) -> None:
+    """Each is recomputed: the value itself passes, a little slack for printing passes, a better value does not."""
+    tried = 0
+    for path, leaf in builder.internal().leaves():
+        table, _, field = path.rpartition(".")
+        row = table.partition("[")[0]
+        if (row, field) not in {
+            ("guarantee", "epsilon"),
+            ("guarantee.profile", "epsilon"),
+            ("risk", "tpr_at_fpr"),
+            ("risk", "advantage"),
+            ("risk.table", "release"),
+            ("risk.success", "bound"),
+        } and path not in ("ledger.spent_epsilon", BOUND):
+            continue
+        tried += 1
+        for factor, state in ((1.0, "pass"), (1 - 1e-7, "pass"), (0.3, "integrity")):
+            verdict = builder.release_verdict(builder.internal({path: replace(leaf, value=leaf.value * factor)}))
+            if factor == 0.3 and path in (
+                "risk.tpr_at_fpr",
+                BOUND,
+            ):  # above what it must be: the lifetime, the upper end
+                continue
+            assert verdict.state == state, (path, factor)
+    assert tried == 4 + 4 + 4 + 5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("risk.tpr_at_fpr", 0.012, "risk.tpr_at_fpr is smaller"),
+        ("attacks.linkage.bound", 0.05, "attacks.linkage.bound is smaller"),
+        ("risk.table[1].cumulative", 0.01, "risk.table is smaller over the lifetime"),
+        ("guarantee.profile[0].delta", 1.5, "guarantee.profile cannot be computed"),
+        ("guarantee.delta", 2.0, "guarantee.delta|guarantee.epsilon cannot be computed"),
+        ("ledger.spent_before_epsilon", 1.0, "did not grow"),
+        ("ledger.remaining", 2.1, "larger than the limit"),
+        ("ledger.cap_epsilon", 0.9, "although the limit is passed|larger than the limit"),
+    ],
+)
+def test_figures_that_contradict_one_another(builder: ModuleType, path: str, value: float, words: str) -> None:
+    leaf = replace(builder.internal().get(path), value=value)
+    verdict = builder.release_verdict(builder.internal({path: leaf}))
+    assert verdict.exit_code == 5
+    assert re.search(words, found(verdict, "evidence.consistent").message)
+
+
+def test_an_import_may_pass_the_limit_when_nothing_remains(builder: ModuleType) -> None:
+    changed = {
+        "ledger.spent_before_epsilon": builder.formula(2.1),
+        "ledger.spent_epsilon": builder.formula(2.4),
+        "ledger.remaining": builder.formula(-0.4),
+    }
+    verdict = builder.release_verdict(builder.internal(changed))
+    assert (verdict.state, [rule.id for rule in verdict.open]) == ("fail", ["ledger.remaining"])
+
+
+def test_an_estimate_outside_its_interval_is_an_integrity_failure(builder: ModuleType) -> None:
+    for path, low, high in (
+        ("attacks.linkage.excess", 0.0, 0.05),
+        ("attacks.linkage.positive_control", 0.2, 0.8),
+        (RATE, 0.0, 0.1),
+    ):
+        leaf = replace(builder.internal().get(path), low=low, high=high)
+        verdict = builder.release_verdict(builder.internal({path: leaf}))
+        assert found(verdict, "evidence.consistent").message.endswith(f"{path} lies outside its own interval.")
+    noisy = builder.internal().get("attacks.linkage.control_rate")
+    cut = replace(noisy, value=-0.01, low=0.0, high=0.02)  # the ends were cut to what a rate can be
+    verdict = builder.release_verdict(builder.internal({"attacks.linkage.control_rate": cut}))
+    assert found(verdict, "evidence.consistent").state == "pass"
+
+
+def test_rho_is_needed_under_every_definition(builder: ModuleType) -> None:
+    for definition in ("zCDP", "Renyi DP", "approximate DP"):
+        evidence = builder.internal({"guarantee.definition": builder.declared(definition), "guarantee.rho": None})
+        assert found(builder.release_verdict(evidence), "evidence.complete").state == "incomplete"
+    other = builder.internal({"guarantee.definition": builder.declared("approximate DP")})
+    assert builder.release_verdict(other).state == "fail"
+
+
+@pytest.mark.parametrize(
+    ("section", "table"), [("guarantee", "profile"), ("guarantee", "shares"), ("risk", "table"), ("risk", "success")]
+)
+def test_a_table_that_a_page_needs_is_not_empty(builder: ModuleType, section: str, table: str) -> None:
+    for empty in (True, False):
+        tree = builder.tree()
+        if empty:
+            tree[section][table] = []
+        else:
+            del tree[section][table]
+        verdict = builder.release_verdict(Evidence(tree).with_disclosure())
+        assert [rule.id for rule in verdict.open] == ["evidence.complete"]
+        assert f"{section}.{table}[]" in verdict.open[0].message
+
+
+def test_the_lifetime_table_may_be_gone_when_no_lifetime_bound_exists(builder: ModuleType) -> None:
+    tree = builder.tree()
+    del tree["risk"]["table"], tree["risk"]["advantage"]
+    tree["ledger"]["imports_not_dp"] = Leaf(1, "P0", "s")
+    missing = Leaf(None, "P0", "s", missing="an earlier release without differential privacy has no epsilon")
+    tree["risk"]["tpr_at_fpr"] = missing
+    tree["ledger"]["spent_epsilon"] = tree["ledger"]["spent_before_epsilon"] = missing
+    assert builder.release_verdict(Evidence(tree).with_disclosure()).state == "needs_human"
 
 
 def test_a_fail_only_rule_alone_never_passes(builder: ModuleType) -> None:
@@ -143,6 +358,9 @@ WOUNDS: list[tuple[str, str, Any, str]] = [
     ("release.gated", "release.published", "no-gate", "needs_human"),
     ("evidence.date", "review_on", "2026-11-20", "incomplete"),
     ("evidence.date", "created_at", "2026-11-23T00:00:00Z", "incomplete"),
+    ("evidence.date", "created_at", "0001-01-01", "incomplete"),
+    ("evidence.date", "review_on", "2027-11-23", "incomplete"),
+    ("evidence.date", "review_on", "9999-12-31", "incomplete"),
     ("evidence.consistent", "guarantee.rho", 0.5, "integrity"),
     ("evidence.consistent", "guarantee.epsilon", 0.5, "integrity"),
     ("evidence.consistent", "guarantee.unit", "household", "integrity"),
@@ -175,7 +393,7 @@ def test_every_check_is_tried_above(builder: ModuleType) -> None:
     verdict = builder.release_verdict(builder.internal())
     ids = {rule.id for rule in verdict.rules if rule.origin == "code"}
     assert len(ids) == len(CHECKS)
-    assert ids == {check for check, *_ in WOUNDS} | {"disclosure.edition"}
+    assert ids == {check for check, *_ in WOUNDS} | {"disclosure.edition", "attacks.within_bound"}
 
 
 def test_evidence_that_says_it_cannot_be_shared(builder: ModuleType) -> None:

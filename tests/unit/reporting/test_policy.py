@@ -73,6 +73,11 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         (HEAD + rule(at_most="nan"), "finite"),
         (HEAD + rule(at_most="inf"), "finite"),
         (HEAD + rule(at_most='"1"'), "finite"),
+        (HEAD + rule(at_most="1" + "0" * 400), "finite"),
+        (HEAD + rule(at_most="-1" + "0" * 400), "finite"),
+        (HEAD + rule(at_most="1e300"), "finite"),
+        (HEAD + rule(at_most="1" + "0" * 5000), "TOML"),
+        (HEAD + rule(evidence='"ledger.attempts"', at_most=None, equals="1" + "0" * 400), "kind"),
         (HEAD + rule(at_most="true"), "finite"),
         (HEAD + rule(evidence='"guarantee.epsilo"'), "no evidence"),
         (HEAD + rule(evidence='"guarantee"'), "no evidence"),
@@ -95,6 +100,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\nname = 'n'\n", "not known"),
         (HEAD + rule() + "[waivers]\nallowed = 1\n", "true or false"),
         (HEAD + rule() + "[waivers]\nmax_days = -1\n", "days"),
+        (HEAD + rule() + f"[waivers]\nmax_days = 1{'0' * 400}\n", "days"),
         (HEAD + rule() + "[waivers]\nforever = true\n", "not known"),
         (HEAD + "catalog = 'gdpr'\n" + rule(), "list of texts"),
     ],
@@ -103,6 +109,20 @@ def test_a_policy_that_breaks_a_rule_is_refused(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
         Policy.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_policy_with_a_shipped_name_and_another_text_is_told(tmp_path: Path) -> None:
+    for name in shipped():
+        policy = Policy.load(name)
+        assert not policy.impersonates
+        same = tmp_path / "same.toml"
+        same.write_text(policy.text, encoding="utf-8")
+        assert not Policy.load(same).impersonates
+        assert Policy.parse(policy.text + "\n# a word more\n").impersonates
+        assert Policy.parse(policy.text.replace("at_most  = 2.0", "at_most  = 200.0")).impersonates
+        renamed = policy.text.replace(f'name    = "{name}"', 'name    = "ours"')
+        assert not Policy.parse(renamed).impersonates
+    assert not Policy.parse(HEAD + rule()).impersonates
 
 
 @pytest.mark.parametrize("name", ["no-such-policy", "/", "../internal-test", "a\0b"])
