@@ -484,7 +484,8 @@ def _consistent(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleRe
     wrong += [f"{path} lies outside its own interval" for path, leaf in evidence.leaves() if not _is_inside(path, leaf)]
     wrong = list(dict.fromkeys(wrong))
     if wrong:
-        yield _check("evidence.consistent", "integrity", _sentence("; ".join(wrong)), reason)
+        message = f"The stated figures contradict one another: {'; '.join(wrong)}."
+        yield _check("evidence.consistent", "integrity", message, reason)
     else:
         yield _check("evidence.consistent", "pass", "The stated figures agree with one another.", reason)
 

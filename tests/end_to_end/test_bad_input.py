@@ -76,7 +76,9 @@ def test_found_before_the_reservation(case, name: str) -> None:  # type: ignore[
     refused_cleanly(case, before)
 
 
-@pytest.mark.parametrize("epsilon", ["0", "-1", "nan", "inf", "-inf", "much", "", "1e400", "1e-300", "1e999999999", "1e-999999999"])
+@pytest.mark.parametrize(
+    "epsilon", ["0", "-1", "nan", "inf", "-inf", "much", "", "1e400", "1e-300", "1e999999999", "1e-999999999"]
+)
 def test_epsilon_has_to_be_a_positive_number(case, epsilon: str) -> None:  # type: ignore[no-untyped-def]
     before = case.listing()
     code = case.release(epsilon=epsilon)

@@ -379,10 +379,10 @@ def test_a_single_row_follows_the_model_too(make_schema: MakeSchema) -> None:
     model = _model(make_schema, *SHAPES["chain"])
     _, table = joint(model.tree.sizes, model.tree.cliques, model.factors)
     rng = np.random.default_rng(3)
-    codes = np.concatenate([model.sample(1, rng=rng).codes for _ in range(1_500)])
+    codes = np.concatenate([model.sample(1, rng=rng).codes for _ in range(600)])
     for columns in ((0,), (1,), (2,), (3,), (0, 1), (1, 2), (2, 3)):
         assert fit_p_value(codes, columns, table) > FALSE_ALARM
-    middle = np.concatenate([model.sample(1, rng=_Unshuffled(seed)).codes for seed in [1] * 500])  # type: ignore[arg-type]
+    middle = np.concatenate([model.sample(1, rng=_Unshuffled(seed)).codes for seed in [1] * 300])  # type: ignore[arg-type]
     assert fit_p_value(middle, (0,), table) < FALSE_ALARM
 
 

@@ -232,10 +232,10 @@ def test_figures_better_than_rho_implies_are_an_integrity_failure(builder: Modul
         ("attacks.linkage.bound", 0.05, "attacks.linkage.bound is smaller"),
         ("risk.table[1].cumulative", 0.01, "risk.table is smaller over the lifetime"),
         ("guarantee.profile[0].delta", 1.5, "guarantee.profile cannot be computed"),
-        ("guarantee.delta", 2.0, "guarantee.delta|guarantee.epsilon cannot be computed"),
+        ("guarantee.delta", 2.0, "guarantee.epsilon cannot be computed"),
         ("ledger.spent_before_epsilon", 1.0, "did not grow"),
         ("ledger.remaining", 2.1, "larger than the limit"),
-        ("ledger.cap_epsilon", 0.9, "although the limit is passed|larger than the limit"),
+        ("ledger.cap_epsilon", 0.9, "although the limit is passed"),
     ],
 )
 def test_figures_that_contradict_one_another(builder: ModuleType, path: str, value: float, words: str) -> None:
