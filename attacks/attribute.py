@@ -22,7 +22,7 @@ from attacks.intervals import FloatVector, Rate
 from attacks.linkage import matches, roles
 from attacks.people import BoolVector, Group, IntMatrix, IntVector, People, Rows
 
-TREES = 25
+TREES = 15
 SURE = 0.9  # share of the forest's votes from which the cautious attacker speaks
 
 

@@ -98,20 +98,22 @@ class Finding:
         """The strongest variant, its estimate, and an interval for the largest excess of any of them.
 
         The upper end needs no correction: the largest true excess belongs to one variant, and passes the largest upper
-        end only if it passes its own. The lower ends are corrected for their number (Bonferroni).
+        end only if it passes its own. The lower ends are corrected for their number (Bonferroni). Where both directions
+        count, the strongest variant is the one least likely by chance, and its interval was corrected when it was made.
         """
-        worst = max(self.variants, key=lambda name: self._size(name, two_sided))
-        measure = self.variants[worst]
         if two_sided:
-            return worst, measure.estimate, measure.interval
+            worst = min(self.variants, key=self._rarity)
+            return worst, self.variants[worst].estimate, self.variants[worst].interval
+        worst = max(self.variants, key=lambda name: self.variants[name].estimate - self.variants[name].chance)
+        measure = self.variants[worst]
         low = max(self._low(variant) for variant in self.variants.values())
         high = max(variant.interval.high for variant in self.variants.values())
         interval = Interval(low=min(low, high), high=high, confidence=measure.interval.confidence)
         return worst, min(max(measure.estimate, interval.low), interval.high), interval
 
-    def _size(self, name: str, two_sided: bool) -> float:
-        distance = self.variants[name].estimate - self.variants[name].chance
-        return abs(distance) if two_sided else distance
+    def _rarity(self, name: str) -> tuple[float, float]:
+        measure = self.variants[name]
+        return 1.0 if measure.p_value is None else measure.p_value, -abs(measure.estimate - measure.chance)
 
     def _low(self, measure: Measure) -> float:
         if measure.fit is None or measure.control is None or len(self.variants) == 1:

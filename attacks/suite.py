@@ -31,7 +31,7 @@ ATTACKS: dict[str, Attack] = {
 
 FEWEST_FIT = 20  # persons; with fewer, intervals say nothing
 FEWEST_CONTROL = 40
-MOST_ROWS = 20_000  # on each side and in the synthetic table, for attacks that compare all pairs
+MOST_ROWS = 10_000  # on each side and in the synthetic table, for attacks that compare all pairs
 WHOLE = ("exact_match",)  # attacks that use all rows and all persons
 
 
@@ -75,7 +75,7 @@ def run_suite(
         seed: Seed of the attacks' random choices.
         progress: Called with the id of each attack before it starts.
     Returns:
-        Results that do not depend on the order of rows, columns or persons. Tables with more than 20,000 rows are
+        Results that do not depend on the order of rows, columns or persons. Tables with more than 10,000 rows are
         attacked through a random choice of their rows and persons, except by exact match.
     """
     people = People.of(sample, rng=stream(seed, "people"))

@@ -38,6 +38,7 @@ ORDERS: tuple[Fraction, ...] = tuple(1 + Fraction(v * 10**e, 1000) for e in rang
 """Renyi orders 1.01 ... 91001: one plus the E24 preferred numbers, so that the best order is never missed by over 6 %,
 which costs at most 0.2 % of epsilon."""
 
+_LARGEST_EPSILON = 10**6  # nothing is protected long before
 _EXPONENT = 1000  # decimal exponents beyond this are a slip of the pen
 _UNBOUNDED = 10**9 * NANO  # stands for "nothing is known at this order"
 _DIGITS = Context(prec=60)
@@ -278,8 +279,8 @@ class Cap:
             UsageError: epsilon is not positive and finite, delta not inside (0, 1), or epsilon too small for delta.
         """
         eps, total = exact(epsilon, name="epsilon"), exact(delta, name="delta")
-        if eps <= 0:
-            raise UsageError("epsilon must be positive")
+        if not 0 < eps <= _LARGEST_EPSILON:
+            raise UsageError(f"epsilon must be positive, and at most {_LARGEST_EPSILON}")
         if not 0 < total < 1:
             raise UsageError("delta must be above 0 and below 1")
         delta0 = total / 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dpsynth import Release, UsageError
+from dpsynth import IntegrityError, Release, UsageError
 from dpsynth.cli.options import policy_named, write_result
 from dpsynth.cli.talk import say, show, show_json
 from reports.evidence import Evidence
@@ -135,7 +135,12 @@ def _policy(release: Release, name: str | None) -> Policy:
     own = release.folder / "policy.toml"
     if not own.is_file():
         raise UsageError("the release was made with --no-gate and has no policy of its own: give --policy")
-    return Policy.load(own)
+    policy = Policy.load(own)
+    if policy.impersonates:
+        raise IntegrityError(
+            f"the release holds a policy that calls itself {policy.name} and is not the one that ships here: give --policy"
+        )
+    return policy
 
 
 def _day(text: str | None) -> date:

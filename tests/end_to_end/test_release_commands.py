@@ -112,6 +112,20 @@ def test_verify_finds_every_change(released) -> None:  # type: ignore[no-untyped
     assert released("verify", released.out) == 5
 
 
+def test_a_policy_under_a_shipped_name_is_found_out(released) -> None:  # type: ignore[no-untyped-def]
+    from dpsynth.release import sha256
+
+    folder = released.out / "release"
+    weak = '[[rule]]\nid = "a"\nevidence = "tool.name"\nstage = "release"\nequals = "dpsynth"\nreason = "x"\n'
+    head = 'schema = "dpsynth.policy/1"\nname = "internal-test"\nversion = "1"\nreason = "x"\ncatalog = []\n'
+    (folder / "policy.toml").write_text(head + weak)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["policy.toml"] = sha256(folder / "policy.toml")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert released("gate", released.out) == 5
+    assert "internal-test" in released.stderr
+
+
 def test_ledger_verify_against_a_report(released) -> None:  # type: ignore[no-untyped-def]
     backup = released.folder / "backup.ledger"
     shutil.copy(released.ledger, backup)

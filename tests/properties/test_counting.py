@@ -8,7 +8,7 @@ from itertools import combinations, permutations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsynth.counting.base import Counter
@@ -33,6 +33,7 @@ def tables(draw: st.DrawFn) -> tuple[list[int], Codes]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(table=tables())
+@settings(max_examples=40)
 def test_counts_equal_the_reference(backend: str, make_schema: MakeSchema, table: tuple[list[int], Codes]) -> None:
     sizes, codes = table
     rows = Table(make_schema(sizes), codes)
@@ -48,6 +49,7 @@ def test_counts_equal_the_reference(backend: str, make_schema: MakeSchema, table
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(table=tables(), data=st.data())
+@settings(max_examples=40)
 def test_a_marginal_of_a_marginal_is_the_smaller_marginal_and_row_order_is_nothing(
     backend: str, make_schema: MakeSchema, table: tuple[list[int], Codes], data: st.DataObject
 ) -> None:

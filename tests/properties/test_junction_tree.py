@@ -58,6 +58,7 @@ def marginal(table: Floats, columns: Columns) -> Floats:
 
 
 @given(graphs())
+@settings(max_examples=60)
 def test_a_junction_tree_is_one(graph: Graph) -> None:
     sizes, groups = graph
     tree = JunctionTree(sizes, groups)
@@ -79,6 +80,7 @@ def test_a_junction_tree_is_one(graph: Graph) -> None:
 
 
 @given(st.integers(2, 9), st.data())
+@settings(max_examples=60)
 def test_a_spanning_tree_of_pairs_needs_no_larger_clique(columns: int, data: st.DataObject) -> None:
     pairs = [tuple(sorted((column, data.draw(st.integers(0, column - 1))))) for column in range(1, columns)]
     sizes = data.draw(st.lists(st.integers(1, 40), min_size=columns, max_size=columns))
@@ -98,6 +100,7 @@ def test_a_cycle_is_triangulated_at_the_least_price() -> None:
 
 
 @given(graphs(), st.sampled_from([0.1, 3.0, 300.0]), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
 def test_marginals_equal_brute_force(graph: Graph, spread: float, seed: int) -> None:
     sizes, groups = graph
     tree = JunctionTree(sizes, groups)
@@ -112,6 +115,7 @@ def test_marginals_equal_brute_force(graph: Graph, spread: float, seed: int) -> 
 
 
 @given(graphs(), st.permutations(range(5)), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
 def test_the_order_of_columns_has_no_effect_on_marginals(graph: Graph, order: list[int], seed: int) -> None:
     """Columns are renamed: the same factors on the renamed columns give the same probabilities."""
     sizes, groups = graph
@@ -382,7 +386,7 @@ def test_a_single_row_follows_the_model_too(make_schema: MakeSchema) -> None:
     codes = np.concatenate([model.sample(1, rng=rng).codes for _ in range(600)])
     for columns in ((0,), (1,), (2,), (3,), (0, 1), (1, 2), (2, 3)):
         assert fit_p_value(codes, columns, table) > FALSE_ALARM
-    middle = np.concatenate([model.sample(1, rng=_Unshuffled(seed)).codes for seed in [1] * 300])  # type: ignore[arg-type]
+    middle = np.concatenate([model.sample(1, rng=_Unshuffled(seed)).codes for seed in [1] * 600])  # type: ignore[arg-type]
     assert fit_p_value(middle, (0,), table) < FALSE_ALARM
 
 

@@ -245,13 +245,13 @@ def games(draw: st.DrawFn) -> Game:
 
 
 @given(game=games())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_what_one_unit_changes_is_covered_by_the_charge(game: Game, enter: Enter) -> None:
     assert_all_is_covered(game, enter)
 
 
 @given(game=games(), order=st.randoms(use_true_random=False))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_the_order_of_rows_moves_nobody(game: Game, order: Any, enter: Enter) -> None:
     shuffled = {person: list(rows) for person, rows in game.one.items()}
     for rows in shuffled.values():
@@ -330,7 +330,7 @@ def test_the_sensitivity_of_attack_counts_is_reached(
         return np.array([*counts.hits_fit, *counts.hits_control, counts.persons_fit, counts.persons_control])
 
     largest = 0
-    for key in range(12):
+    for key in range(8):
         game = worst(max_rows, neighbours, holdout=Fraction(1, 2), key=key)
         worlds = [enter(game, game.one), enter(game, game.other)]
         change, charge = changes(worlds, ask)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -38,6 +38,7 @@ def kept_rows(rows: Sequence[Row], *, max_rows: int, key: bytes) -> dict[bytes, 
 
 
 @given(tables, sizes, keys)
+@settings(max_examples=40)
 def test_everybody_keeps_as_many_rows_as_allowed_and_no_more(rows: list[Row], max_rows: int, key: bytes) -> None:
     kept = kept_rows(rows, max_rows=max_rows, key=key)
     for who, count in Counter(who for who, _ in rows).items():
@@ -45,6 +46,7 @@ def test_everybody_keeps_as_many_rows_as_allowed_and_no_more(rows: list[Row], ma
 
 
 @given(tables, sizes, keys, people)
+@settings(max_examples=40)
 def test_when_a_person_goes_everybody_else_s_rows_stay(rows: list[Row], max_rows: int, key: bytes, gone: bytes) -> None:
     before = kept_rows(rows, max_rows=max_rows, key=key)
     after = kept_rows([row for row in rows if row[0] != gone], max_rows=max_rows, key=key)
@@ -52,6 +54,7 @@ def test_when_a_person_goes_everybody_else_s_rows_stay(rows: list[Row], max_rows
 
 
 @given(tables, sizes, keys, people, st.lists(contents, max_size=6))
+@settings(max_examples=40)
 def test_when_a_person_s_rows_are_replaced_everybody_else_s_stay(
     rows: list[Row], max_rows: int, key: bytes, who: bytes, others: list[bytes]
 ) -> None:
@@ -62,6 +65,7 @@ def test_when_a_person_s_rows_are_replaced_everybody_else_s_stay(
 
 
 @given(tables, sizes, keys, st.randoms(use_true_random=False))
+@settings(max_examples=40)
 def test_the_order_of_rows_changes_nothing(rows: list[Row], max_rows: int, key: bytes, random: object) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -105,6 +109,7 @@ def test_a_selection_by_position_or_from_one_stream_is_noticed(
 
 
 @given(st.lists(contents, min_size=1, max_size=12), keys, sizes)
+@settings(max_examples=40)
 def test_a_limit_raised_by_one_keeps_what_was_kept(content: list[bytes], key: bytes, max_rows: int) -> None:
     fewer = bounded([b"a"] * len(content), content, max_rows=max_rows, key=key)
     more = bounded([b"a"] * len(content), content, max_rows=max_rows + 1, key=key)
@@ -136,6 +141,7 @@ shares = st.fractions(0, 1).filter(lambda share: share < 1)
 
 
 @given(some_ids, shares, keys)
+@settings(max_examples=40)
 def test_a_person_s_side_depends_on_nobody_else(ids: list[bytes], fraction: Fraction, key: bytes) -> None:
     sides = to_control(ids, fraction=fraction, key=key)
     assert (sides.shape, sides.dtype) == ((len(ids),), np.bool_)
@@ -145,6 +151,7 @@ def test_a_person_s_side_depends_on_nobody_else(ids: list[bytes], fraction: Frac
 
 
 @given(some_ids, shares, shares, keys)
+@settings(max_examples=40)
 def test_a_larger_fraction_holds_back_more(ids: list[bytes], one: Fraction, other: Fraction, key: bytes) -> None:
     small, large = sorted((one, other))
     assert not np.any(to_control(ids, fraction=small, key=key) & ~to_control(ids, fraction=large, key=key))
@@ -176,6 +183,7 @@ def test_the_side_says_nothing_about_which_rows_are_kept() -> None:
 
 
 @given(st.lists(contents, max_size=20))
+@settings(max_examples=40)
 def test_rows_get_ids_of_their_own_which_the_order_of_rows_does_not_change(content: list[bytes]) -> None:
     ids = row_ids(content)
     assert len(set(ids)) == len(content)
@@ -183,6 +191,7 @@ def test_rows_get_ids_of_their_own_which_the_order_of_rows_does_not_change(conte
 
 
 @given(st.lists(st.sampled_from([b"x" * 8, b"y" * 8, b"z" * 8]), min_size=1, max_size=20), st.data())
+@settings(max_examples=40)
 def test_a_row_less_is_an_id_less(content: list[bytes], data: st.DataObject) -> None:
     """As a set, whichever of several equal rows goes; so nobody else's side moves."""
     gone = data.draw(st.integers(0, len(content) - 1))
@@ -192,6 +201,7 @@ def test_a_row_less_is_an_id_less(content: list[bytes], data: st.DataObject) -> 
 
 
 @given(st.lists(contents, max_size=20))
+@settings(max_examples=40)
 def test_occurrences_count_equal_items_before(content: list[bytes]) -> None:
     assert occurrences(content) == [content[:i].count(item) for i, item in enumerate(content)]
 

@@ -215,6 +215,7 @@ def test_discrete_laplace_noise_of_the_same_variance_is_noticed() -> None:
     assert fit_p_value(laplace, SIGMAS_SQUARED["17.5"]) < FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", ["0.3", "17.5"])
 def test_other_seeds_look_honest_too(sigma: str, seeded: type) -> None:
     """The judge's own false alarms: over ten seeds its smallest p-value is not unusual."""
