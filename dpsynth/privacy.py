@@ -18,10 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from functools import cache, lru_cache
-from typing import Any, Literal, TypeAlias
+from functools import cache, lru_cache, wraps
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -63,15 +63,31 @@ def exact(value: Number, *, name: str = "value") -> Fraction:
         raise UsageError(f"{name} must be a finite number") from None
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _with_60_digits(function: F) -> F:
+    """Runs a function under 60 digits, whatever precision or rounding the surrounding program has set."""
+
+    @wraps(function)
+    def call(*args: Any, **words: Any) -> Any:
+        with localcontext(_DIGITS):
+            return function(*args, **words)
+
+    return cast(F, call)
+
+
 def _decimal(value: Fraction) -> Decimal:
     return _DIGITS.divide(Decimal(value.numerator), Decimal(value.denominator))
 
 
+@_with_60_digits
 def _ceil_nano(value: Decimal) -> int:
     return math.ceil((value + _SLACK) * NANO)
 
 
 @cache
+@_with_60_digits
 def _order_term(order: Fraction) -> Decimal:
     """ln(1 - 1/a) - ln(a) / (a - 1) for order a: the part of the conversion that knows no delta."""
     a = _decimal(order)
@@ -79,10 +95,12 @@ def _order_term(order: Fraction) -> Decimal:
 
 
 @lru_cache(maxsize=256)
+@_with_60_digits
 def _log_inverse(delta: Fraction) -> Decimal:
     return -_DIGITS.ln(_decimal(delta))
 
 
+@_with_60_digits
 def _conversion(order: Fraction, delta: Fraction) -> Decimal:
     """What a Renyi loss at `order` grows by when it is turned into an epsilon at `delta`, in nats.
 
@@ -163,6 +181,7 @@ class Cost:
         return cls(rho=Fraction(rho), delta0=Fraction(delta0))
 
     @classmethod
+    @_with_60_digits
     def approximate(cls, epsilon: Number, delta: Number) -> Cost:
         """The cost of any (epsilon, delta)-DP step, about which nothing else is known.
 
@@ -222,16 +241,18 @@ class Cost:
             raise ValueError("only a zCDP cost can be shared, into parts between 0 and 1")
         return Cost(self.rho * fraction, (), self.delta0 * fraction)
 
+    @_with_60_digits
     def epsilon(self, delta: Number) -> Fraction:
         """The smallest epsilon for which this cost implies (epsilon, delta)-DP by the grid, rounded up to 1e-9.
 
         Raises:
             UsageError: `delta` is not above `delta0` (then no epsilon holds) or not below 1.
         """
-        rest = exact(delta, name="delta") - self.delta0
+        stated = exact(delta, name="delta")
+        rest = stated - self.delta0
         if self == Cost.zero():
             return Fraction(0)
-        if not 0 < rest < 1:
+        if not (rest > 0 and stated < 1):
             raise UsageError("delta must be above the cost's delta0 and below 1")
         best = min(Decimal(self.at(order)) / NANO + _conversion(order, rest) for order in ORDERS)
         return max(Fraction(0), Fraction(_ceil_nano(best), NANO))
@@ -344,6 +365,7 @@ class Cap:
         return cls(**parts, nano=int(data["nano"]))
 
 
+@_with_60_digits
 def _limit(epsilon: Fraction, delta: Fraction, order: Fraction) -> int:
     """The largest Renyi loss at `order`, in nano-units, that still implies (epsilon, delta)-DP; may be negative."""
     return math.floor((_decimal(epsilon) - _conversion(order, delta) - _SLACK) * NANO)
