@@ -32,7 +32,7 @@ from dpsynth.mechanisms.base import Measurement
 from dpsynth.models.junction_tree import FloatArray, JunctionTree
 
 _PULL = 0.15  # standard deviations of the noise by which one nat of surprise moves a count
-_PASSES = 200
+_PASSES = 200  # or more where a pass is cheap: up to 2,000 while all passes together touch a million cells
 _TOLERANCE = 0.02  # of the optimality condition, in standard deviations of the noise on one cell
 
 
@@ -79,13 +79,14 @@ def estimate(tree: JunctionTree, measurements: Sequence[Measurement], *, total: 
     for m, part in zip(measurements, parts, strict=True):
         if len(m.columns) == 1:
             start[part] = np.log(plausible[part] / plausible[part].sum()) * m.sigma * weight
+    passes = max(_PASSES, min(10 * _PASSES, 1_000_000 // tree.cells))
     with threadpool_limits(1):  # vectors this short are slower on several cores than on one
         found = scipy.optimize.minimize(
             dual,
             start * stretch,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": _PASSES, "gtol": _TOLERANCE, "ftol": 0.0, "maxcor": 10},
+            options={"maxiter": passes, "maxfun": 2 * passes, "gtol": _TOLERANCE / stretch.max(), "ftol": 0.0, "maxcor": 10},
         )
     return factors(found.x / stretch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -121,7 +122,7 @@ class GraphicalModel:
         """
         try:
             facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            with np.load(folder / "model.npz", allow_pickle=False) as arrays:
+            with (folder / "model.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 tree = JunctionTree(schema.sizes, [tuple(clique) for clique in facts["cliques"]])
                 factors = tuple(arrays[f"factor_{i}"] for i in range(len(tree.cliques)))
                 measurements = tuple(
@@ -138,14 +139,17 @@ class GraphicalModel:
                 raise ValueError
             if any(factor.shape != shape for factor, shape in zip(factors, tree.shapes, strict=True)):
                 raise ValueError
+            total = float(facts["total"])
+            if not (math.isfinite(total) and total >= 1 and all(np.isfinite(factor).all() for factor in factors)):
+                raise ValueError
             return cls(
                 schema=schema,
                 measurements=measurements,
-                total=float(facts["total"]),
+                total=total,
                 tree=tree,
                 factors=factors,
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, zipfile.BadZipFile, ValueError, ArithmeticError, LookupError, TypeError):
             raise IntegrityError("the model in this release cannot be read: check it with `dpsynth verify`") from None
 
 

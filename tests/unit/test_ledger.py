@@ -131,7 +131,7 @@ def test_odd_file_names_work(tmp_path: Path, name: str) -> None:
         ({"epsilon": -1}, "epsilon"),
         ({"epsilon": float("nan")}, "epsilon"),
         ({"epsilon": float("inf")}, "epsilon"),
-        ({"epsilon": 10**120}, "100 digits"),
+        ({"epsilon": 10**120}, "epsilon"),
         ({"delta": 0}, "delta"),
         ({"delta": 1}, "delta"),
         ({"delta": Fraction(1, 10**150)}, "100 digits"),

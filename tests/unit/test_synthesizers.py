@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from dpsynth.errors import BudgetExceeded, UnitMismatch, UsageError
+from dpsynth.curator import Curator
+from dpsynth.errors import BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
 from dpsynth.ledger import Ledger, Reservation
 from dpsynth.mechanisms.base import Columns, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -24,6 +25,7 @@ from dpsynth.mechanisms.noisy_max import NoisyMax
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit
+from dpsynth.reading import read_frame
 from dpsynth.schema import Column, Schema
 from dpsynth.synthesizers.mst import Mst
 from dpsynth.synthesizers.registry import SYNTHESIZERS, synthesizer
@@ -227,8 +229,18 @@ def test_a_reservation_for_another_unit_serves_no_curator(reserve: Reserve, open
     schema = SCHEMAS["persons"]
     for change in ({"max_rows": 2}, {"neighbours": "add_remove"}, {"entity": "household"}):
         other = replace(schema, **change)
+        reservation = reserve(other)
         with pytest.raises(UnitMismatch):
-            open_curator(make_rows(schema, 20), schema, seed=1, reservation=reserve(other))
+            open_curator(make_rows(schema, 20), schema, seed=1, reservation=reservation)
+        assert reservation.state == "reserved"  # a mistake about public facts costs nothing
+
+
+def test_a_curator_cannot_be_made_around_the_start(reserve: Reserve) -> None:
+    """The public constructor takes rows that were read already: without a start nothing was charged for them."""
+    schema = SCHEMAS["persons"]
+    rows = read_frame(make_rows(schema, 20), schema)
+    with pytest.raises(PrivacyRefusal):
+        Curator(rows, schema, reserve(schema), holdout=Fraction(0))
 
 
 def test_a_share_that_is_no_chance_is_refused_before_the_start(reserve: Reserve, open_curator: OpenCurator) -> None:
