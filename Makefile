@@ -10,10 +10,10 @@ demo: $(READY)
 	$(PY) -m dpsynth.cli demo
 
 test: $(READY)
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2
 
 check: lint
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -n 2 -m "not slow"
 
 lint: $(READY)
 	$(PY) -m ruff check .

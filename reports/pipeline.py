@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,9 @@ Progress = Callable[[str], None]
 
 ATTACK_SHARE = Fraction(1, 10)
 _CONTROL_PERSONS = 20_000  # at most so many model rows serve to show that an attack has power
-_LARGEST_MARGINAL = 2**31
-_MOST_ROWS = 100_000_000
+_LARGEST_PAIR = 10_000_000  # cells of one pair of columns: 80 MB of counts
+_ALL_PAIRS = 100_000_000  # cells of all pairs together
+_MOST_ROWS = 20_000_000
 _LEAST_SHARE = Fraction(1, 1000)
 _ATTACK_SEED = 20261121
 
@@ -164,7 +166,7 @@ def publish(
             model = synthesizer.fit(curator, budget=promise.cost.share(1 - settings.share))
             progress("sampling")
             rng = sampling_generator()
-            rows = settings.rows or round(model.total)
+            rows = settings.rows or round(min(model.total, schema.rows_at_most or _MOST_ROWS, _MOST_ROWS))
             synthetic = model.sample(rows, rng=rng)
             records = synthetic.decode(rng=rng)
             charged: tuple[ChargedAttack, ...] = ()
@@ -218,11 +220,11 @@ def _say_nothing(*_: object, **__: object) -> None:
 
 def _check_sizes(schema: Schema) -> None:
     """Refuses, from the schema alone, a table whose marginals cannot be counted."""
-    largest = sorted(schema.sizes)[-2:]
     if not schema.sizes:
         raise UsageError("the schema has no column that can be modelled: declare at least one")
-    if len(largest) == 2 and largest[0] * largest[1] >= _LARGEST_MARGINAL:
-        raise UsageError("two columns have too many cells to be counted together: declare fewer values or bins")
+    pairs = [a * b for a, b in combinations(schema.sizes, 2)]
+    if max(pairs, default=0) > _LARGEST_PAIR or sum(pairs) > _ALL_PAIRS:
+        raise UsageError("the columns have too many cells to be counted in pairs: declare fewer values or bins")
 
 
 def _spending(reservation: Reservation) -> dict[str, Cost]:

@@ -34,7 +34,7 @@ class MemoryCounter:
         cell = np.zeros(self._rows, dtype=np.int32)
         for column, size in zip(columns, shape, strict=True):
             cell = cell * np.int32(size) + self._columns[column]
-        counts = np.bincount(cell, minlength=math.prod(shape)).astype(np.int64).reshape(shape)
+        counts = np.bincount(cell, minlength=math.prod(shape)).astype(np.int64, copy=False).reshape(shape)
         if counts.size <= self._room:
             self._room -= counts.size
             counts.flags.writeable = False

@@ -32,7 +32,7 @@ from dpsynth.mechanisms.base import Measurement
 from dpsynth.models.junction_tree import FloatArray, JunctionTree
 
 _PULL = 0.15  # standard deviations of the noise by which one nat of surprise moves a count
-_PASSES = 200  # or more where a pass is cheap: up to 2,000 while all passes together touch a million cells
+_PASSES = 150  # or more where a pass is cheap: up to 1,500 while all passes together touch a million cells
 _TOLERANCE = 0.02  # of the optimality condition, in standard deviations of the noise on one cell
 
 
@@ -86,7 +86,13 @@ def estimate(tree: JunctionTree, measurements: Sequence[Measurement], *, total: 
             start * stretch,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": passes, "maxfun": 2 * passes, "gtol": _TOLERANCE / stretch.max(), "ftol": 0.0, "maxcor": 10},
+            options={
+                "maxiter": passes,
+                "maxfun": 2 * passes,
+                "gtol": _TOLERANCE / stretch.max(),
+                "ftol": 0.0,
+                "maxcor": 10,
+            },
         )
     return factors(found.x / stretch)
 

@@ -472,10 +472,19 @@ def test_a_cost_fits_only_if_it_does_at_every_order() -> None:
     assert pure.fits(Cost.approximate("1.5", 0))
 
 
+def test_delta0_adds_up_to_certainty_and_no_further() -> None:
+    twice = Cost.approximate(1, "0.6") + Cost.approximate(1, "0.6")
+    assert twice.delta0 == 1
+    assert tpr_bound(twice, 0.01) == 1.0
+    assert advantage_bound(twice) == 1.0
+    with pytest.raises(UsageError):
+        twice.epsilon("0.5")
+
+
 def test_what_is_not_a_cost_is_refused() -> None:
     with pytest.raises(TypeError):
         Cost(rho=0.5)  # type: ignore[arg-type]
-    for bad in ({"rho": Fraction(-1)}, {"delta0": Fraction(-1)}, {"delta0": Fraction(1)}, {"extra": (1, 2)}):
+    for bad in ({"rho": Fraction(-1)}, {"delta0": Fraction(-1)}, {"delta0": Fraction(11, 10)}, {"extra": (1, 2)}):
         with pytest.raises(ValueError, match=r"negative|orders"):
             Cost(**bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="negative"):
