@@ -24,7 +24,7 @@ from attacks.distances import Points, nearest, one_thread, placed
 from attacks.intervals import Interval, excess_interval, noisy_rate_interval
 from attacks.linkage import roles
 from attacks.people import BoolVector, FloatMatrix, FloatVector, IntMatrix, IntVector, Rows
-from dpsynth import AttackCounts, Column, PersonRecords, Records
+from dpsynth import AttackCounts, Column, PersonRecords, Records, attack_generator
 
 Words = npt.NDArray[np.uint64]
 
@@ -182,7 +182,7 @@ def _match(name: str, table: Rows, dependence: Dependence, choices: Sequence[tup
 @one_thread
 def _membership(table: Rows, dependence: Dependence, rows: int) -> Closeness:
     """Nearer to the synthetic rows than to a twin's, by a factor that hardly any row of a second twin reaches."""
-    rng = np.random.default_rng(PUBLIC_SEED)
+    rng = attack_generator(PUBLIC_SEED)
     cells = table.at_most(MOST_ROWS, rng).cells
     if len(cells) < len(table):
         dependence = Dependence.of(cells)
@@ -209,7 +209,7 @@ def _points(columns: tuple[Column, ...], cells: IntMatrix) -> Points:
 
 def _words(columns: tuple[Column, ...], cells: IntMatrix) -> Words:
     """A random word for each cell of each column, the same for every table of a schema; shape (rows, columns)."""
-    rng = np.random.default_rng(PUBLIC_SEED)
+    rng = attack_generator(PUBLIC_SEED)
     words = np.empty(cells.shape, dtype=np.uint64)
     for place, column in enumerate(columns):
         words[:, place] = rng.integers(0, 2**64, size=column.size, dtype=np.uint64)[cells[:, place]]

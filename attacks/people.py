@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth import Column, PersonRecords, Records, ReviewSample, Table
+from dpsynth import Column, PersonRecords, Records, ReviewSample, Table, attack_generator
 
 FloatVector: TypeAlias = npt.NDArray[np.float64]
 FloatMatrix: TypeAlias = npt.NDArray[np.float64]
@@ -209,7 +209,7 @@ def fingerprints(tables: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int64
     The exclusive-or of some columns' words names the combination of their values, so any choice of columns costs one
     pass. Two different combinations among n share a word with chance n^2 / 2^65: one in 10^7 for a million rows.
     """
-    words = np.random.default_rng(0x5EED)
+    words = attack_generator(0x5EED)
     together = np.concatenate(list(tables))
     printed = np.empty(together.shape, dtype=np.uint64)
     for place, column in enumerate(together.T):

@@ -22,7 +22,7 @@ from attacks.membership import Membership
 from attacks.nearest_record import NearestRecord
 from attacks.people import People, Rows
 from attacks.singling_out import SinglingOut
-from dpsynth import Records, ReviewSample
+from dpsynth import Records, ReviewSample, attack_generator
 
 ATTACKS: dict[str, Attack] = {
     attack.id: attack
@@ -98,7 +98,7 @@ def run_suite(
 def stream(seed: int, *purpose: str) -> np.random.Generator:
     """A random stream of its own for each purpose, so that adding an attack changes no other's choices."""
     digest = hashlib.sha256("\0".join(purpose).encode()).digest()
-    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+    return attack_generator(seed, int.from_bytes(digest[:8], "big"))
 
 
 def _gap(people: People, released: Rows) -> tuple[str, str] | None:

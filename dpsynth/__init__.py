@@ -19,13 +19,14 @@ from dpsynth.errors import (
     UnitMismatch,
     UsageError,
 )
-from dpsynth.ledger import Anchor, Ledger, LedgerExtract, Reservation
+from dpsynth.ledger import Anchor, Ledger, LedgerExtract, Reservation, VerifyReport, reserve_all
 from dpsynth.mechanisms.base import Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import NoisyMax
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
+from dpsynth.randomness import attack_generator
 from dpsynth.reading import check_header
 from dpsynth.release import Release
 from dpsynth.schema import Column, Schema
@@ -74,8 +75,11 @@ __all__ = [
     "Table",
     "UnitMismatch",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "advantage_bound",
+    "attack_generator",
     "check_header",
+    "reserve_all",
     "tpr_bound",
 ]

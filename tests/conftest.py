@@ -6,9 +6,11 @@ used, so that a module that does not import breaks its own tests only.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -127,3 +129,15 @@ def _make_frame() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(scope="session", name="open_curator")
 def _open_curator() -> Callable[..., Curator]:
     return open_curator
+
+
+@pytest.fixture(scope="session")
+def tables() -> ModuleType:
+    """`tests/attack_tables.py`: a population, and generators that leak on purpose."""
+    return importlib.import_module("attack_tables")
+
+
+@pytest.fixture(scope="session")
+def builder() -> ModuleType:
+    """`tests/evidence_builder.py`: evidence of a made-up release."""
+    return importlib.import_module("evidence_builder")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import shlex
+import sys
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import click
 
@@ -64,6 +66,8 @@ def demo(out: Path | None) -> int:
     show(f"for internal eyes:  {release / 'internal' / 'report.html'}")
     show(f"manifest:           {release / 'release' / 'manifest.json'}")
     show(f"next:               {_line('sample', str(release), '--rows', '1000', '--out', str(folder / 'more.csv'))}")
+    if which("dpsynth") is None:
+        say(f"dpsynth: the command is {Path(sys.executable).with_name('dpsynth')}")
     say("dpsynth: this demo made a new ledger; real use keeps one ledger for the same people for ever")
     return 0
 
