@@ -64,10 +64,10 @@ def exact(value: Number, *, name: str = "value") -> Fraction:
         raise UsageError(f"{name} must be a finite number") from None
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _with_60_digits(function: F) -> F:
+def _with_60_digits(function: _Function) -> _Function:
     """Runs a function under 60 digits, whatever precision or rounding the surrounding program has set."""
 
     @wraps(function)
@@ -75,7 +75,7 @@ def _with_60_digits(function: F) -> F:
         with localcontext(_DIGITS):
             return function(*args, **words)
 
-    return cast(F, call)
+    return cast(_Function, call)
 
 
 def _decimal(value: Fraction) -> Decimal:

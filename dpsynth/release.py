@@ -144,16 +144,24 @@ class Release:
             if (found := anchor_in(path)) != mine:
                 wrong = "names another ledger or another head" if found else "does not name a ledger head"
                 problems.append(f"{path.name} {wrong}")
+            elif is_manifest(path):
+                if path.read_bytes() == (self.folder / "manifest.json").read_bytes():
+                    done.append(f"{path.name} is this release's manifest")
+                else:
+                    problems.append(f"{path.name} is another manifest than this release's")
             elif not self._is_about(path):
                 problems.append(f"{path.name} speaks of other evidence than this release holds")
             else:
                 done.append(f"{path.name} names the same ledger head and the same evidence")
+                left.append(f"the synthetic rows and the model against {path.name}, which names the evidence alone")
         left.append("the ledger itself: `dpsynth ledger verify LEDGER --against` with this manifest does")
         return Checked(problems=tuple(problems), checked=tuple(done), not_checked=tuple(left))
 
     def _is_about(self, report: Path) -> bool:
-        """Whether a manifest, an evidence file or a page is of this release: by the digest of the shareable evidence."""
-        evidence = str(self.manifest["files"].get("evidence.json"))
+        """Whether an evidence file or a page is of this release: by the digest of the shareable evidence."""
+        evidence = self.manifest["files"].get("evidence.json")
+        if not isinstance(evidence, str) or not re.fullmatch("[0-9a-f]{64}", evidence):
+            return False
         content = report.read_bytes()
         return hashlib.sha256(content).hexdigest() == evidence or evidence.encode() in content
 
@@ -161,6 +169,14 @@ class Release:
 def unsigned() -> dict[str, Any]:
     """What the file `signature` holds until there are keys."""
     return {"schema": SIGNATURE_FORMAT, "signature": None}
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest, whatever its name."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["schema"] == MANIFEST_FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def anchor_in(path: Path) -> Anchor | None:

@@ -436,6 +436,11 @@ def _limits(run: Run) -> tuple[str, ...]:
         "the rows are copied; a few copied rows, or noise that is too small, takes an audit by many repeated fits, which "
         "this version does not make.",
     ]
+    if run.ledger.amendments:
+        out.append(
+            "The lifetime limit was raised. The lifetime bound is that of the raised limit, and supposes that the "
+            "decision to raise it did not rest on what earlier releases showed."
+        )
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")
     if dropped:

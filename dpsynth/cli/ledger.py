@@ -9,7 +9,7 @@ import click
 from dpsynth import Anchor, Cost, Ledger, UsageError
 from dpsynth.cli.options import ledger_at
 from dpsynth.cli.talk import say, show, show_json
-from dpsynth.release import anchor_in, sha256
+from dpsynth.release import anchor_in, is_manifest, sha256
 from reports.collect import remaining_epsilon
 
 
@@ -103,7 +103,7 @@ def verify(place: Path, against: tuple[Path, ...]) -> int:
         problems += [
             f"{path} is not the manifest that this ledger recorded when the release was finished"
             for path in against
-            if path.name == "manifest.json" and sha256(path) not in known
+            if is_manifest(path) and sha256(path) not in known
         ]
     for line in report.checked:
         show(f"checked: {line}")

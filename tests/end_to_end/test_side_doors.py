@@ -93,6 +93,25 @@ def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # ty
     assert case("ledger", "verify", case.ledger, "--against", case.out / "release" / "manifest.json") == 0
 
 
+def test_cut_rows_do_not_verify_against_the_manifest_or_the_ledger(case) -> None:  # type: ignore[no-untyped-def]
+    """Whatever the copy of the manifest is called."""
+    from dpsynth.release import sha256
+
+    assert case.release("--holdout", "0.4") in (0, 1, 3, 4)
+    changed, copy = case.folder / "changed", case.folder / "copy.json"
+    shutil.copytree(case.out / "release", changed)
+    rows = changed / "synthetic.parquet"
+    rows.write_bytes(rows.read_bytes() + b" ")
+    manifest = json.loads((changed / "manifest.json").read_text())
+    manifest["files"]["synthetic.parquet"] = sha256(rows)
+    (changed / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    shutil.copy(changed / "manifest.json", copy)
+    assert case("verify", changed, "--against", case.out / "release" / "manifest.json") == 5
+    assert case("ledger", "verify", case.ledger, "--against", copy) == 5
+    assert case("verify", changed, "--against", case.out / "release" / "report.html") == 0
+    assert "not checked: the synthetic rows" in case.stdout
+
+
 def test_links_and_nested_releases_are_found(case) -> None:  # type: ignore[no-untyped-def]
     assert case.release("--rows", 30, "--no-gate") == 0
     (case.out / "release" / "extra").symlink_to(case.folder)
