@@ -114,17 +114,27 @@ class Bins:
 
         `encode` gives back the codes: a drawn value never leaves its cell by rounding.
         """
-        gap = codes == self.size
-        cell = np.where(gap, 0, codes)
-        if self.starts is not None and self.decimals is not None:
-            steps = rng.integers(self.starts[cell], self.starts[cell + 1])
-            values = steps / 10.0**self.decimals
+        low = self._lower_bounds if self.starts is None else self.starts[:-1].astype(np.float64)
+        share = rng.random(len(codes))
+        cell = np.minimum(codes, self.size - 1)
+        values: FloatVector
+        if self.starts is not None and self.decimals is not None:  # a share of 53 bits reaches all of 2**53 steps
+            values = share * np.diff(self.starts)[cell]
+            np.floor(values, out=values)
+            values += low[cell]
+            values /= 10.0**self.decimals
         else:
-            share = rng.random(len(codes))
-            low, high = self.edges[cell], self.edges[cell + 1]
-            values = np.clip(low * (1 - share) + high * share, low, np.nextafter(high, low))
-        values[gap] = np.nan
+            high = self.edges[1:]
+            values = np.clip(low[cell] * (1 - share) + high[cell] * share, low[cell], np.nextafter(high, low)[cell])
+        values[codes == self.size] = np.nan
         return values
+
+    def interval(self, code: int) -> tuple[float, float, bool]:
+        """The smallest and the largest value of a cell, and whether it reaches the largest."""
+        if self.starts is None or self.decimals is None:
+            return float(self.edges[code]), float(self.edges[code + 1]), code == self.size - 1
+        scale = 10.0**self.decimals
+        return float(self.starts[code] / scale), float((self.starts[code + 1] - 1) / scale), True
 
     @property
     def _lower_bounds(self) -> FloatVector:

@@ -9,7 +9,7 @@ class P3 and stays in the house.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth import reading, split
+from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
 from dpsynth.errors import BoundToProcess, UnitMismatch, UsageError
 from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
-from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
 from dpsynth.privacy import PrivacyUnit
 from dpsynth.randomness import Private, SystemRng
 from dpsynth.schema import Schema
@@ -32,6 +33,8 @@ from dpsynth.table import Records, Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LARGEST_GUESS = 2**40  # rows; so many cells of it as fit into memory do not overflow a sum
 
 BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
@@ -157,6 +160,19 @@ class Curator(Private):
         """Whose presence is hidden, and the sensitivities that follow."""
         return self.schema.unit
 
+    def coarsen(self, coarse: Sequence[Coarse]) -> None:
+        """Adds columns made from declared ones, with the indices that follow theirs, in place of any added before.
+
+        Privacy: free. It says nothing, and questions about such a column count each row in one cell, as before.
+        Raises:
+            ValueError: one does not fit the column it is made from.
+        """
+        self._here()
+        sizes = self.schema.sizes
+        if not all(0 <= made.column < len(sizes) and len(made.groups) == sizes[made.column] for made in coarse):
+            raise ValueError("a coarse column must say for each cell of a declared column where it goes")
+        self._counter.coarsen(coarse)
+
     def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
         """The number of rows in each combination of the values of `columns`, with noise.
 
@@ -169,22 +185,61 @@ class Curator(Private):
         values = mechanism.add_noise(exact, rng=self._rng)
         return Measurement(columns=columns, values=values, sigma_squared=mechanism.sigma_squared, cost=cost)
 
-    def select(self, candidates: Sequence[Columns], expected: Sequence[IntArray], mechanism: NoisyMax) -> int:
-        """Index of a marginal that lies far, in L1, from what is `expected` of it.
+    def select(
+        self,
+        candidates: Sequence[Columns],
+        expected: Iterable[IntArray],
+        mechanism: NoisyMax,
+        *,
+        picks: int = 1,
+        forest: bool = False,
+    ) -> list[int]:
+        """Indices of marginals that lie far, in L1, from what is `expected` of them, the furthest first.
 
         Args:
             candidates: The marginals to choose from.
-            expected: Whole-number guesses of each, made from public or already noisy facts.
+            expected: Whole-number guesses of each, in its shape, made from public or already noisy facts.
+            picks: At most so many, all of which are charged.
+            forest: Whether to pass over candidates that close a cycle with those picked before.
         Privacy: one unit changes each marginal, and so each score, by at most k (add/remove) or 2k (replace) in L1;
             the scores are not monotone.
         """
         self._here()
-        self._reservation.spend(mechanism.cost(sensitivity=self.unit.l1), purpose="selection")
-        scores = [
-            int(np.abs(self._counter.count(columns) - guess).sum())
-            for columns, guess in zip(candidates, expected, strict=True)
-        ]
-        return mechanism.pick(scores)
+        self._reservation.spend(mechanism.cost(sensitivity=self.unit.l1, picks=picks), purpose="selection")
+        admits = Forest().admits
+        distances = self._distances(candidates, expected)
+        return mechanism.top(
+            distances, picks, rng=self._rng, admits=(lambda i: admits(candidates[i])) if forest else anything
+        )
+
+    def score(
+        self, candidates: Sequence[Columns], expected: Iterable[IntArray], mechanism: DiscreteGaussian
+    ) -> IntVector:
+        """How far each marginal lies, in L1, from what is `expected` of it, with noise; shape (candidates,).
+
+        Args:
+            expected: As for `select`.
+        Privacy: one unit changes each score by at most k (add/remove) or 2k (replace): squared L2 sensitivity
+            candidates times k^2 or 4 k^2.
+        """
+        self._here()
+        cost = mechanism.cost(l2_squared=len(candidates) * self.unit.l1**2)
+        self._reservation.spend(cost, purpose="selection")
+        return mechanism.add_noise(self._distances(candidates, expected), rng=self._rng)
+
+    def _distances(self, candidates: Sequence[Columns], expected: Iterable[IntArray]) -> IntVector:
+        """Exact and private: L1 distances of marginals from whole-number guesses.
+
+        Raises:
+            ValueError: a guess is not an array of whole numbers in the shape of its marginal: spread over the cells,
+                one number would raise the sensitivity.
+        """
+        out = np.empty(len(candidates), dtype=np.int64)
+        for i, (exact, guess) in enumerate(zip(self._counter.count_each(candidates), expected, strict=True)):
+            if guess.dtype != np.int64 or guess.shape != exact.shape or np.abs(guess).max(initial=0) > _LARGEST_GUESS:
+                raise ValueError("what is expected of a marginal must be moderate int64 counts in its shape")
+            out[i] = np.abs(exact - guess).sum()
+        return out
 
     def count_successes(self, tests: Sequence[PersonTest], mechanism: DiscreteGaussian) -> AttackCounts:
         """On how many persons of each side each attack succeeds, with noise on every count.
@@ -252,14 +307,15 @@ def persons_of(rows: reading.RawRows) -> PersonRecords:
 
 def _grouped(records: Records, ids: Sequence[object]) -> PersonRecords:
     """Persons are numbered in the order in which their first rows come."""
-    number = {unit: n for n, unit in enumerate(dict.fromkeys(ids))}
-    return PersonRecords(
-        records=records, person=np.array([number[unit] for unit in ids], dtype=np.int64), persons=len(number)
-    )
+    number: dict[object, int] = {}
+    person = np.fromiter((number.setdefault(unit, len(number)) for unit in ids), np.int64, len(ids))
+    return PersonRecords(records=records, person=person, persons=len(number))
 
 
 def _side(everybody: PersonRecords, chosen: BoolVector) -> PersonRecords:
     """The rows of the chosen persons, who are numbered anew; `chosen` has shape (persons,)."""
+    if chosen.all():
+        return everybody
     rows = chosen[everybody.person]
     renumbered = np.cumsum(chosen) - 1
     return PersonRecords(
@@ -269,6 +325,8 @@ def _side(everybody: PersonRecords, chosen: BoolVector) -> PersonRecords:
 
 def _content(records: Records) -> list[bytes]:
     """Each row's values as bytes: equal bytes for equal rows."""
-    columns = [np.asarray(column, dtype=np.float64) for column in records.columns.values()]
-    rows = np.column_stack(columns) if columns else np.zeros((len(records), 0))
-    return [row.tobytes() for row in np.ascontiguousarray(rows)]
+    if not records.columns:
+        return []
+    rows = np.column_stack([np.asarray(column, dtype=np.float64) for column in records.columns.values()])
+    content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
+    return content

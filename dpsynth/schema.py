@@ -18,11 +18,15 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpsynth.binning import Bins
-from dpsynth.errors import IncompleteSchema, SchemaError
+from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
 from dpsynth.privacy import Neighbours, PrivacyUnit
+
+if TYPE_CHECKING:
+    from dpsynth.constraints import Rules
+    from dpsynth.expressions import Expression
 
 FORMAT = "dpsynth.schema/1"
 NUMERIC = ("integer", "number")
@@ -274,6 +278,49 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A public rule between columns, which every synthetic row keeps. `dpsynth.constraints` says what it may say.
+
+    Args:
+        rule: What no row may contradict; or else
+        implies: {"if": ..., "then": ...}: rows for which the first is true, and of which the second is not false.
+        basis: Where the rule comes from.
+    """
+
+    rule: str | None = None
+    implies: Mapping[str, str] | None = None
+    basis: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rule is None) == (self.implies is None):
+            raise SchemaError("it must have either a rule or implies = { if = ..., then = ... }")
+        if self.rule is not None:
+            object.__setattr__(self, "rule", _expression(self.rule, "rule"))
+        else:
+            implies = _mapping(self.implies, "implies")
+            _known(implies, ("if", "then"), "implies")
+            for key in ("if", "then"):
+                if key not in implies:
+                    _refuse("implies", f"{key} must be declared")
+            object.__setattr__(self, "implies", {key: _expression(implies[key], key) for key in ("if", "then")})
+        if self.basis is not None:
+            object.__setattr__(self, "basis", _sentence(self.basis, "[[constraint]]", "basis"))
+
+    @property
+    def expression(self) -> Expression:
+        """What no row may contradict; without "if", or with "then"."""
+        from dpsynth.expressions import Not, Or, parse  # that module builds on this one
+
+        if self.implies is None:
+            return parse(str(self.rule))
+        return Or((Not(parse(self.implies["if"])), parse(self.implies["then"])))
+
+    def plain(self) -> dict[str, Any]:
+        """What the TOML says, in one spelling."""
+        return _stated({"rule": self.rule, "implies": self.implies, "basis": self.basis})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Schema:
     """A table as its owner declares it: its columns, whom it protects, and where those facts come from.
 
@@ -288,6 +335,7 @@ class Schema:
         rows_at_most: A public upper bound on the number of rows.
         status: "draft" until somebody has gone through it.
         read: How a CSV file is to be read.
+        constraints: Rules between columns that every synthetic row keeps.
     """
 
     table: str
@@ -300,6 +348,7 @@ class Schema:
     rows_at_most: int | None = None
     status: str | None = None
     read: Read = field(default_factory=Read)
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         where = "the schema"
@@ -323,6 +372,9 @@ class Schema:
         cells = sum(column.size for column in self.modelled if not column.blanks())
         if cells > MAX_CELLS:
             _refuse(where, f"its columns have {cells} cells together, and {MAX_CELLS} are the limit")
+        object.__setattr__(self, "constraints", tuple(self.constraints))
+        if not any(column.blanks() for column in self.modelled):
+            self.rules  # noqa: B018 - checked here, computed once
 
     def _check_unit(self) -> None:
         _name(self.entity, "unit", "entity")
@@ -384,8 +436,6 @@ class Schema:
         _known(data, _TOP, "the schema")
         if data.pop("schema", None) != FORMAT:
             raise SchemaError(f'the schema must say schema = "{FORMAT}"')
-        if "constraint" in data:
-            raise SchemaError("[[constraint]] is not supported yet: remove it from the schema")
         if "table" not in data:
             raise SchemaError("the schema must have a table: declare what the table is called")
         unit = _mapping(data.pop("unit", {}), "unit")
@@ -400,17 +450,23 @@ class Schema:
         declared = data.pop("column", [])
         if not isinstance(declared, list):
             raise SchemaError("each column must be declared as [[column]], in double brackets")
-        return cls(**data, read=Read(**read), columns=tuple(_column(entry) for entry in declared))
+        rules = data.pop("constraint", [])
+        if not isinstance(rules, list):
+            raise SchemaError("each constraint must be declared as [[constraint]], in double brackets")
+        constraints = tuple(_constraint(entry, f"constraint {n}") for n, entry in enumerate(rules, start=1))
+        columns = tuple(_column(entry) for entry in declared)
+        return cls(**data, read=Read(**read), columns=columns, constraints=constraints)
 
     def to_toml(self) -> str:
         """The schema as TOML; `parse` gives back an equal schema."""
         plain = self._plain()
-        columns = plain.pop("column")
+        blocks = {key: plain.pop(key, []) for key in ("column", "constraint")}
         read = plain.pop("read")
         lines = [f"{key} = {toml_value(value)}" for key, value in plain.items()]
         lines += ["", "[read]", *(f"{key} = {toml_value(value)}" for key, value in read.items())]
-        for column in columns:
-            lines += ["", "[[column]]", *(f"{key} = {toml_value(value)}" for key, value in column.items())]
+        for kind, entries in blocks.items():
+            for entry in entries:
+                lines += ["", f"[[{kind}]]", *(f"{key} = {toml_value(value)}" for key, value in entry.items())]
         return "\n".join(lines) + "\n"
 
     def _plain(self) -> dict[str, Any]:
@@ -430,6 +486,7 @@ class Schema:
             "rows_at_most": self.rows_at_most,
             "read": {f.name: getattr(self.read, f.name) for f in fields(Read)},
             "column": columns,
+            "constraint": [constraint.plain() for constraint in self.constraints] or None,
         }
         return _stated(plain)
 
@@ -480,6 +537,17 @@ class Schema:
         """The number of cells of each modelled column."""
         return tuple(column.size for column in self.modelled)
 
+    @cached_property
+    def rules(self) -> Rules:
+        """What the constraints say about cells and values.
+
+        Raises:
+            SchemaError: a constraint does not fit the columns, or no row can keep it.
+        """
+        from dpsynth.constraints import Rules  # that module builds on this one
+
+        return Rules.of(self)
+
     def column(self, name: str) -> Column:
         """The declared column of that name; KeyError if there is none."""
         return {column.name: column for column in self.columns}[name]
@@ -508,8 +576,10 @@ class Schema:
             raise IncompleteSchema(f"the schema has blanks to fill in: {'; '.join(blanks[:3])}{rest}")
 
     def basis_gaps(self) -> list[str]:
-        """Modelled columns of whose domain nobody has said where it comes from."""
-        return [column.name for column in self.modelled if not (column.basis or self.basis)]
+        """Modelled columns and constraints of which nobody has said where they come from."""
+        gaps = [column.name for column in self.modelled if not (column.basis or self.basis)]
+        rules = enumerate(self.constraints, start=1)
+        return gaps + [f"constraint {n}" for n, constraint in rules if not (constraint.basis or self.basis)]
 
     def from_data(self) -> list[str]:
         """Modelled columns whose domain somebody read off the data."""
@@ -546,6 +616,15 @@ def _column(entry: object) -> Column:
     return Column(**data)
 
 
+def _constraint(entry: object, where: str) -> Constraint:
+    data = _mapping(entry, where)
+    _known(data, ("rule", "implies", "basis"), where)
+    try:
+        return Constraint(**data)
+    except SchemaError as error:
+        raise SchemaError(f"{where}: {error}") from None
+
+
 def _text(value: object, where: str, key: str) -> str:
     if not isinstance(value, str):
         _refuse(where, f"{key} must be text in quotes")
@@ -559,6 +638,17 @@ def _name(value: object, where: str, key: str) -> str:
     if not text.strip():
         _refuse(where, f"{key} must not be empty")
     return text
+
+
+def _expression(value: object, key: str) -> str:
+    """An expression in its one spelling."""
+    from dpsynth.expressions import parse  # that module builds on this one
+
+    text = value if isinstance(value, str) else _text(value, "[[constraint]]", key)
+    try:
+        return str(parse(text))
+    except UsageError as error:
+        raise SchemaError(f"{key}: {error}") from None
 
 
 def _sentence(value: object, where: str, key: str) -> str | None:

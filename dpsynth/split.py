@@ -7,6 +7,7 @@ leaves everyone else's rows and side as they were. The key is fresh for every re
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -23,25 +24,28 @@ def bounded(ids: Sequence[bytes], content: Sequence[bytes], *, max_rows: int, ke
     A unit keeps the rows with the smallest keyed hashes. Rows of one unit with the same content are told apart by
     their occurrence number, which says nothing about position because they are interchangeable.
     """
-    rows_of: dict[bytes, list[int]] = {}
+    rows_of: dict[bytes, list[int]] = {unit: [] for unit, rows in Counter(ids).items() if rows > max_rows}
     for row, unit in enumerate(ids):
-        rows_of.setdefault(unit, []).append(row)
+        if unit in rows_of:
+            rows_of[unit].append(row)
     keep = np.ones(len(ids), dtype=bool)
     for unit, rows in rows_of.items():
-        if len(rows) > max_rows:
-            numbered = occurrences([content[row] for row in rows])
-            order = sorted(
-                range(len(rows)),
-                key=lambda i: _hash(key, b"row", unit, content[rows[i]], numbered[i].to_bytes(8, "big")),
-            )
-            keep[[rows[i] for i in order[max_rows:]]] = False
+        numbered = occurrences([content[row] for row in rows])
+        order = sorted(
+            range(len(rows)),
+            key=lambda i: _hash(key, b"row", unit, content[rows[i]], numbered[i].to_bytes(8, "big")),
+        )
+        keep[[rows[i] for i in order[max_rows:]]] = False
     return keep
 
 
 def to_control(ids: Sequence[bytes], *, fraction: Fraction, key: bytes) -> BoolVector:
     """An independent coin for each unit, true with probability `fraction`; shape (units,)."""
     threshold = int(fraction * 2**64)
-    return np.array([int.from_bytes(_hash(key, b"side", unit)[:8], "big") < threshold for unit in ids], dtype=bool)
+    if threshold == 0:
+        return np.zeros(len(ids), dtype=bool)
+    below, start = threshold.to_bytes(8, "big"), _started(key, b"side")
+    return np.array([_finished(start.copy(), unit)[:8] < below for unit in ids], dtype=bool)
 
 
 def row_ids(content: Sequence[bytes]) -> list[bytes]:
@@ -62,7 +66,15 @@ def occurrences(content: Sequence[bytes]) -> list[int]:
 
 
 def _hash(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
-    digest = hashlib.blake2b(key=key, person=purpose, digest_size=16)
+    return _finished(_started(key, purpose), *parts)
+
+
+def _started(key: bytes, purpose: bytes) -> hashlib.blake2b:
+    """A keyed hash of nothing yet; copies of it are cheaper than new ones."""
+    return hashlib.blake2b(key=key, person=purpose, digest_size=16)
+
+
+def _finished(digest: hashlib.blake2b, *parts: bytes) -> bytes:
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()

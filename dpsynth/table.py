@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.constraints import Rules
 from dpsynth.errors import OperationError, UsageError
 from dpsynth.schema import Column, Read, Schema, quoted
 
@@ -103,12 +104,14 @@ class Records:
         def array(column: Column, values: Values) -> pa.Array:
             if column.is_numeric:
                 target = pa.int64() if column.type == "integer" else pa.float64()
-                return pa.array(values, mask=np.isnan(values)).cast(target)
+                gaps = np.isnan(values)
+                return _arrow(np.where(gaps, 0, values), gaps, pa.float64()).cast(target)
             gaps = values == (-1 if column.missing_code is None else column.missing_code)
+            codes = _arrow(np.where(gaps, 0, values), gaps, pa.int32())
             if column.type == "boolean":
-                return pa.array(values == 1, mask=gaps)
-            codes = pa.array(np.where(gaps, 0, values), mask=gaps)
-            return pa.DictionaryArray.from_arrays(codes, pa.array(column.labels, pa.string())).cast(pa.string())
+                return codes.cast(pa.bool_())
+            labels = arrow_texts(column.labels).cast(pa.string())
+            return pa.DictionaryArray.from_arrays(codes, labels).cast(pa.string())
 
         return pa.table({name: array(self.schema.column(name), values) for name, values in self.columns.items()})
 
@@ -144,10 +147,12 @@ class Table:
     Args:
         schema: What the columns and cells are.
         codes: Shape (rows, columns), int32, each in 0 .. size of its column - 1. Kept column by column in memory.
+        rules: What decoded values keep, where that is more than the schema's constraints.
     """
 
     schema: Schema
     codes: npt.NDArray[np.int32]
+    rules: Rules | None = None
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -177,12 +182,36 @@ class Table:
         return cls(schema, codes)
 
     def decode(self, *, rng: np.random.Generator) -> Records:
-        """A value for every cell: numbers uniform over what the bin can hold. Encoding them gives the same table."""
-        columns: dict[str, Values] = {}
-        for place, column in enumerate(self.schema.modelled):
-            codes = self.codes[:, place]
-            columns[column.name] = column.binning.decode(codes, rng=rng) if column.is_numeric else codes.copy()
-        return Records(self.schema, columns)
+        """A value for every cell, such that the rules hold; numbers uniform over what they may be.
+
+        Encoding them gives the same table. A row whose cells no values can make keep the rules gets any values.
+        """
+        rules = self.schema.rules if self.rules is None else self.rules
+        return Records(self.schema, rules.values(self.codes, rng=rng))
+
+
+def arrow_texts(texts: Sequence[str]) -> pa.Array:
+    """Texts as an Arrow array. `pyarrow.array` imports pandas, which takes a third of a second.
+
+    Raises:
+        UnicodeEncodeError: one is not valid text.
+    """
+    import pyarrow as pa
+
+    content = "".join(texts).encode()
+    lengths = list(map(len, texts))
+    if sum(lengths) < len(content):  # not all of it is ASCII
+        lengths = [len(text.encode()) for text in texts]
+    ends = np.cumsum([0, *lengths], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(content))
+
+
+def _arrow(values: Values, gaps: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """The same for numbers, null at the gaps; `values` are stored as `kind` stores them."""
+    import pyarrow as pa
+
+    present = np.packbits(~gaps, bitorder="little")
+    return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(present), pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def storage(column: Column) -> np.dtype[Any]:
@@ -193,7 +222,8 @@ def storage(column: Column) -> np.dtype[Any]:
 def _is_in_domain(column: Column, values: Values) -> bool:
     if column.is_numeric:
         low, high = column.binning.edges[0], column.binning.edges[-1]
-        return bool(np.all((values >= low) & (values <= high) | (np.isnan(values) if column.missing else False)))
+        inside = not len(values) or not (np.fmin.reduce(values) < low or np.fmax.reduce(values) > high)
+        return inside and (column.missing or not bool(np.isnan(values).any()))
     return bool(np.all((values >= 0) & (values < column.size)))
 
 
@@ -224,7 +254,9 @@ def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
             show: Callable[[float], str] = repr if places is None else f"{{:.{places}f}}".format
         else:
             show = "{:.0f}".format
-        return [gap if value != value else show(value) for value in values.tolist()]
+        distinct, place = np.unique(values, return_inverse=True)
+        shown = [gap if value != value else show(value) for value in distinct.tolist()]
+        return [shown[n] for n in place.tolist()]
     if column.type == "boolean":
         labels = [texts[0] for texts in (column.false, column.true) if texts]
     else:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,11 @@ from dpsynth import (
     Table,
     UsageError,
 )
+from dpsynth.models.graphical import check_constraints
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
+from dpsynth.synthesizers.registry import chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
@@ -53,8 +54,6 @@ Progress = Callable[[str], None]
 
 ATTACK_SHARE = Fraction(1, 10)
 _CONTROL_PERSONS = 20_000  # at most so many model rows serve to show that an attack has power
-_LARGEST_PAIR = 10_000_000  # cells of one pair of columns: 80 MB of counts
-_ALL_PAIRS = 100_000_000  # cells of all pairs together
 _MOST_ROWS = 20_000_000
 _LEAST_SHARE = Fraction(1, 1000)
 _ATTACK_SEED = 20261121
@@ -79,7 +78,7 @@ class Settings:
 
     Args:
         epsilon, delta: The promise, everything included.
-        synthesizer: A name in the registry.
+        synthesizer: A name in the registry; None for the one that suits the schema.
         rows: Synthetic rows; None takes the noisy number of rows of the fit side.
         holdout: Chance of each unit to be held back from the fit and used to attack the release, in [0, 1).
         attack_share: Part of the budget for publishing attack counts; None means 10 % with a holdout, else 0.
@@ -90,7 +89,7 @@ class Settings:
 
     epsilon: Number
     delta: Number
-    synthesizer: str = "mst"
+    synthesizer: str | None = None
     rows: int | None = None
     holdout: Number = 0
     attack_share: Number | None = None
@@ -147,11 +146,17 @@ def publish(
     Privacy: (epsilon, delta)-DP for the schema's unit and neighbouring relation, of everything under `out/release`.
     """
     promise = settings.promise
-    synthesizer = synthesizer_named(settings.synthesizer)
+    if settings.synthesizer is not None:
+        synthesizer_named(settings.synthesizer)
     check_free(out)
     dpsynth.check_header(data, schema)
     schema.require_complete()
-    _check_sizes(schema)
+    if not schema.sizes:
+        raise UsageError("the schema has no column that can be modelled: declare at least one")
+    check_constraints(schema)
+    name = settings.synthesizer or chosen_for(schema)
+    synthesizer = synthesizer_named(name)
+    synthesizer.check(schema)
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
@@ -162,8 +167,11 @@ def publish(
         with Staging(out) as staging:
             progress("reading")
             curator = Curator.open(data, schema, reservation, holdout=settings.held_back)
-            progress("learning")
-            model = synthesizer.fit(curator, budget=promise.cost.share(1 - settings.share))
+            model = synthesizer.fit(
+                curator,
+                budget=promise.cost.share(1 - settings.share),
+                progress=lambda step: progress(f"learning with {name}: {step}"),
+            )
             progress("sampling")
             rng = sampling_generator()
             rows = settings.rows or round(min(model.total, schema.rows_at_most or _MOST_ROWS, _MOST_ROWS))
@@ -187,7 +195,7 @@ def publish(
                 seq=reservation.seq,
                 ledger=ledger.extract(running=reservation),
                 ledger_verified=verified,
-                distances=against_measurements(synthetic, model.measurements, model.total),
+                distances=against_measurements(synthetic, model.measurements, model.total, coarse=model.coarse),
                 attacks=charged,
             )
             progress("writing the release")
@@ -216,15 +224,6 @@ def _silent_libraries() -> Iterator[None]:
 
 def _say_nothing(*_: object, **__: object) -> None:
     pass
-
-
-def _check_sizes(schema: Schema) -> None:
-    """Refuses, from the schema alone, a table whose marginals cannot be counted."""
-    if not schema.sizes:
-        raise UsageError("the schema has no column that can be modelled: declare at least one")
-    pairs = [a * b for a, b in combinations(schema.sizes, 2)]
-    if max(pairs, default=0) > _LARGEST_PAIR or sum(pairs) > _ALL_PAIRS:
-        raise UsageError("the columns have too many cells to be counted in pairs: declare fewer values or bins")
 
 
 def _spending(reservation: Reservation) -> dict[str, Cost]:

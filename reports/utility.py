@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth import Measurement, Table
+from dpsynth.coarsening import Coarse
+from dpsynth.counting.memory import MemoryCounter
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,15 +36,21 @@ class Distance:
     noise: float
 
 
-def against_measurements(synthetic: Table, measurements: Sequence[Measurement], total: float) -> list[Distance]:
+def against_measurements(
+    synthetic: Table, measurements: Sequence[Measurement], total: float, *, coarse: Sequence[Coarse] = ()
+) -> list[Distance]:
     """Distances of the synthetic marginals from the noisy ones, in the order of the measurements.
 
     Args:
         total: Estimated number of rows that were measured; turns counts into shares.
+        coarse: The columns that follow the schema's in the measurements.
     """
+    counter = MemoryCounter(synthetic)
+    counter.coarsen(coarse)
     out = []
     for m in measurements:
-        tv = min(1.0, float(np.abs(shares(synthetic, m.columns) - m.values / total).sum()) / 2)
+        found = counter.count(m.columns) / max(1, len(synthetic))
+        tv = min(1.0, float(np.abs(found - m.values / total).sum()) / 2)
         noise = m.values.size * m.sigma * math.sqrt(2 / math.pi) / total / 2
         out.append(Distance(columns=m.columns, tv=tv, noise=noise))
     return out

@@ -22,7 +22,9 @@ from reports.pipeline import Settings, publish
 @click.option("--ledger", "ledger_place", required=True, metavar="LEDGER", help="The budget of these people.")
 @click.option("--epsilon", required=True, help="What this release may cost a person, everything included.")
 @click.option("--delta", required=True, help="Its delta, fixed and declared.")
-@click.option("--synthesizer", default="mst", show_default=True, help=f"One of {', '.join(SYNTHESIZERS)}.")
+@click.option(
+    "--synthesizer", help=f"One of {', '.join(SYNTHESIZERS)}; by default aim, or wide if there are many columns."
+)
 @click.option("--rows", type=int, help="Synthetic rows; default: the noisy number of rows learned from.")
 @click.option("--holdout", default="0", show_default=True, help="Chance of a person to be held back for attacks.")
 @click.option("--attack-share", help="Part of the budget for attack counts; default 0.1 with a holdout, else 0.")
@@ -36,7 +38,7 @@ def release(
     ledger_place: str,
     epsilon: str,
     delta: str,
-    synthesizer: str,
+    synthesizer: str | None,
     rows: int | None,
     holdout: str,
     attack_share: str | None,

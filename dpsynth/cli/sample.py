@@ -11,15 +11,23 @@ from dpsynth import Release, UsageError
 from dpsynth.cli.talk import show
 from dpsynth.randomness import sampling_generator
 
+MOST_ROWS = 20_000_000
 
-@click.command(epilog="Example: dpsynth sample visits-release --rows 1000 --out more.parquet")
+
+@click.command(epilog='Example: dpsynth sample visits-release --rows 1000 --where "ill == true" --out ill.parquet')
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--rows", required=True, type=int, help="How many rows.")
+@click.option("--where", metavar="EXPR", help="Only rows that meet a condition, such as \"age >= 65 and town != 'A'\".")
+@click.option("--balance", metavar="COLUMN", help="Each value of this column equally often.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new .csv or .parquet file.")
-def sample(folder: Path, rows: int, out: Path) -> None:
-    """Draw ROWS new synthetic rows from the model in DIR. Post-processing: it costs no budget."""
-    if rows < 1:
-        raise UsageError("--rows must be at least 1")
+def sample(folder: Path, rows: int, where: str | None, balance: str | None, out: Path) -> None:
+    """Draw new synthetic rows from the model in DIR. Post-processing: it costs no budget.
+
+    With --where rows come from the model's exact conditional distribution; docs/model.md has the grammar of EXPR. All
+    rows keep the constraints of the schema.
+    """
+    if not 1 <= rows <= MOST_ROWS:
+        raise UsageError(f"--rows must be at least 1 and at most {MOST_ROWS}")
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"{out} must end in .csv or .parquet")
     if out.exists():
@@ -31,7 +39,7 @@ def sample(folder: Path, rows: int, out: Path) -> None:
     rng = sampling_generator()
     partial = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
-        release.model().sample(rows, rng=rng).decode(rng=rng).write(partial)
+        release.model().sample(rows, rng=rng, where=where, balance=balance).decode(rng=rng).write(partial)
         partial.rename(out)
     finally:
         partial.unlink(missing_ok=True)

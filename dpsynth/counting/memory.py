@@ -1,15 +1,27 @@
-"""Counting in memory: one pass of NumPy's bincount for each marginal."""
+"""Counting in memory: NumPy's bincount, for several marginals at once where there are many rows, and matrix products
+where very many small marginals are asked for.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
+from dpsynth.coarsening import Coarse
 from dpsynth.mechanisms.base import Columns, IntArray
 from dpsynth.table import Table
 
+_BLOCK = 2**15  # rows at a time: what fits a processor's cache
+_JOINT_ROWS = 2**16  # from which on pairs are counted several at a time
+_JOINT_CELLS = 2**14  # of what is counted then: few enough for the cache, and to sum up again
 _KEPT_CELLS = 5_000_000  # 40 MB
+_MANY = 1_000  # marginals beyond which a matrix product may pay
+_PRODUCT_CELLS = 8_192  # of all columns together, at most: the product has their square, in float32
+_SMALL = 60  # cells of a pair, on average, up to which the product is faster than bincount
+_EXACT = 2**24  # rows that float32 counts exactly
 
 
 class MemoryCounter:
@@ -19,24 +31,108 @@ class MemoryCounter:
     """
 
     def __init__(self, table: Table) -> None:
-        self._sizes = table.schema.sizes
+        self._declared = len(table.schema.sizes)
+        self._sizes = list(table.schema.sizes)
         self._rows = len(table)
         self._columns = [np.ascontiguousarray(column, dtype=np.int32) for column in table.codes.T]
         self._kept: dict[Columns, IntArray] = {}
         self._room = _KEPT_CELLS
 
+    def coarsen(self, coarse: Sequence[Coarse]) -> None:
+        """Puts coarse columns after the declared ones, in place of those that were there."""
+        del self._sizes[self._declared :], self._columns[self._declared :]
+        self._kept = {columns: kept for columns, kept in self._kept.items() if max(columns, default=0) < self._declared}
+        self._room = _KEPT_CELLS - sum(counts.size for counts in self._kept.values())
+        self._sizes += [made.size for made in coarse]
+        self._columns += [made.groups.astype(np.int32)[self._columns[made.column]] for made in coarse]
+
+    def shape(self, columns: Columns) -> tuple[int, ...]:
+        """The cells of each column."""
+        return tuple(self._sizes[column] for column in columns)
+
     def count(self, columns: Columns) -> IntArray:
         if columns in self._kept:
             return self._kept[columns]
-        shape = [self._sizes[column] for column in columns]
+        shape = self.shape(columns)
         if math.prod(shape) >= 2**31:
             raise ValueError(f"a marginal of {math.prod(shape)} cells is too large to count in memory")
-        cell = np.zeros(self._rows, dtype=np.int32)
-        for column, size in zip(columns, shape, strict=True):
-            cell = cell * np.int32(size) + self._columns[column]
-        counts = np.bincount(cell, minlength=math.prod(shape)).astype(np.int64, copy=False).reshape(shape)
+        counts = self._counted(columns)
+        self._keep(columns, counts)
+        return counts
+
+    def _counted(self, columns: Columns) -> IntArray:
+        """One pass over the rows."""
+        shape = self.shape(columns)
+        cells = np.empty(self._rows, dtype=np.int64)
+        for start in range(0, self._rows, _BLOCK):
+            rows = slice(start, min(self._rows, start + _BLOCK))
+            cell = np.zeros(rows.stop - start, dtype=np.int32)
+            for column, size in zip(columns, shape, strict=True):
+                cell *= np.int32(size)
+                cell += self._columns[column][rows]
+            cells[rows] = cell
+        return np.bincount(cells, minlength=math.prod(shape)).astype(np.int64, copy=False).reshape(shape)
+
+    def _keep(self, columns: Columns, counts: IntArray) -> None:
         if counts.size <= self._room:
             self._room -= counts.size
             counts.flags.writeable = False
             self._kept[columns] = counts
-        return counts
+
+    def _count_together(self, pairs: Sequence[Columns]) -> None:
+        """Counts and keeps pairs, as many as possible in one pass: a few columns at a time, whose counts are summed."""
+        for group in _groups(pairs, self._sizes):
+            counts = self._counted(group)
+            for places in combinations(range(len(group)), 2):
+                pair = (group[places[0]], group[places[1]])
+                if pair not in self._kept:
+                    self._keep(pair, counts.sum(axis=tuple(set(range(len(group))) - set(places))))
+
+    def count_each(self, asked: Sequence[Columns]) -> Iterator[IntArray]:
+        """Rows in each cell of one marginal after another."""
+        columns = sorted({column for pair in asked for column in pair})
+        cells = sum(self._sizes[column] for column in columns)
+        small = (cells / max(1, len(columns))) ** 2 <= _SMALL and cells <= _PRODUCT_CELLS and self._rows < _EXACT
+        if len(asked) <= _MANY or not small or any(len(pair) != 2 for pair in asked):
+            pairs = [pair for pair in asked if len(pair) == 2 and pair[0] < pair[1] and pair not in self._kept]
+            room = sum(math.prod(self.shape(pair)) for pair in pairs) <= self._room
+            if self._rows >= _JOINT_ROWS and room:
+                self._count_together(pairs)
+            yield from map(self.count, asked)
+            return
+        ends = np.cumsum([self._sizes[column] for column in columns]).tolist()
+        start = dict(zip(columns, [0, *ends[:-1]], strict=True))
+        product = np.zeros((cells, cells), dtype=np.float32)
+        for first in range(0, self._rows, _PRODUCT_CELLS):
+            rows = slice(first, min(self._rows, first + _PRODUCT_CELLS))
+            hot = np.zeros((rows.stop - rows.start, cells), dtype=np.float32)
+            for column in columns:
+                hot[np.arange(len(hot)), self._columns[column][rows] + start[column]] = 1
+            product += hot.T @ hot
+        for a, b in asked:
+            table = product[start[a] : start[a] + self._sizes[a], start[b] : start[b] + self._sizes[b]]
+            yield table.astype(np.int64)
+
+
+def _groups(pairs: Sequence[Columns], sizes: Sequence[int]) -> Iterator[Columns]:
+    """Sets of columns that together hold all pairs: each starts from the largest pair that is left and takes the column
+    that adds most new pairs, while its cells are not too many.
+    """
+    wide = np.array(sizes, dtype=np.int64)
+    left = np.zeros((len(sizes), len(sizes)), dtype=bool)
+    for a, b in pairs:
+        left[a, b] = left[b, a] = True
+    for a, b in sorted(pairs, key=lambda pair: -sizes[pair[0]] * sizes[pair[1]]):
+        if not left[a, b]:
+            continue
+        group, cells = [a, b], sizes[a] * sizes[b]
+        while True:
+            new = left[:, group].sum(axis=1)
+            new[(wide * cells > _JOINT_CELLS) | np.isin(range(len(sizes)), group)] = 0
+            best = int(np.argmax(new))
+            if new[best] < 2:  # with one new pair, the pair itself is counted as fast
+                break
+            group.append(best)
+            cells *= sizes[best]
+        left[np.ix_(group, group)] = False
+        yield tuple(sorted(group))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from dpsynth.coarsening import Coarse
 from dpsynth.mechanisms.base import Measurement
 from dpsynth.schema import Schema
 from dpsynth.table import Table
@@ -21,6 +23,11 @@ class Model(Protocol):
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """Every noisy answer that the model was built from."""
+        ...
+
+    @property
+    def coarse(self) -> Sequence[Coarse]:
+        """The columns that follow the schema's in the measurements."""
         ...
 
     @property

@@ -1,39 +1,84 @@
-"""From noisy marginals to the distribution that explains them, with a little more entropy than it must have.
+"""From noisy marginals to one distribution: pool them, shrink them, and fit a junction tree to what is left.
 
-The estimate maximises, over distributions p on a junction tree,
+1. **Pool.** Marginals that overlap say the same thing more than once. Every table is moved to the best linear unbiased
+   estimate of each of its smaller marginals, from the empty one up: inverse-variance weights (Gauss-Markov), after which
+   all tables agree.
+2. **Shrink.** What a table says beyond the model's expectation e is signal plus noise of known variance. In each cell
+   the signal is drawn from a mixture of normal distributions around zero whose widths are multiples of e (and of the root
+   of e sigma), with weights found by EM from the table itself: empirical Bayes, in the manner of adaptive shrinkage
+   (Stephens, Biostatistics 18, 2017, doi:10.1093/biostatistics/kxw041). The posterior mean keeps strong associations and
+   lets noise fall back to what the rest of the model expects. It is then projected onto the non-negative tables with
+   the pooled one-way marginals (alternating projections, Euclidean).
+3. **Fit.** Iterative proportional fitting on the junction tree (Jirousek and Preucil, Computational Statistics and Data
+   Analysis 19, 1995) gives the maximum-entropy distribution with these marginals. Sweep after sweep passes over the
+   tree; the first ones shrink anew, because a better model expects better.
 
-    w N H(p) - sum_i || y_i - N M_i p ||^2 / (2 sigma_i^2),
-
-where N is the number of rows, H the entropy, y_i the noisy counts of marginal i and M_i p its probabilities. Without
-the first term this is least squares weighted by precision; the first term moves what is lost in the noise towards
-independence. With w = 0.15 / sigma one nat of surprise moves a count by 0.15 standard deviations of its noise, which
-measured best on public tables (`docs/engine.md`).
-
-Its dual is smooth, strongly convex and free of constraints, and one pass over the junction tree gives its value and
-its gradient. In the coordinates u, one number a measured cell in units of the noise, it is
-
-    minimise   w N log Z(theta) - sum_i u_i . y_i / sigma_i + |u|^2 / 2,   theta = sum_i M_i^T u_i / (w sigma_i).
-
-L-BFGS solves it from the one-way marginals in one or two hundred passes, with each coordinate stretched by the square root
-of its curvature. Sources: maximum entropy with relaxed constraints, Dudik, Phillips, Schapire, JMLR 8 (2007);
-estimation from noisy marginals on graphical models, McKenna, Sheldon, Miklau, ICML 2019, arXiv:1901.09136.
+Nothing here sees a row, and nothing is iterated to the end: what more sweeps add is noise. `docs/engine.md` has what each
+part gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
-import scipy.optimize
-from threadpoolctl import threadpool_limits
 
-from dpsynth.mechanisms.base import Measurement
-from dpsynth.models.junction_tree import FloatArray, JunctionTree
+from dpsynth.coarsening import BoolArray, Coarse
+from dpsynth.mechanisms.base import Columns, IntArray, Measurement
+from dpsynth.models.junction_tree import NEVER, FloatArray, JunctionTree
 
-_PULL = 0.15  # standard deviations of the noise by which one nat of surprise moves a count
-_PASSES = 150  # or more where a pass is cheap: up to 1,500 while all passes together touch a million cells
-_TOLERANCE = 0.02  # of the optimality condition, in standard deviations of the noise on one cell
+Mask = tuple[Columns, BoolArray]
+
+_SWEEPS = 6  # over the tree
+_SHRINKING = 2  # of them shrink the measurements anew
+_RELATIVE = np.array([0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4])  # widths of the signal, in expected rows
+_ABSOLUTE = np.array([0.5, 2.0])  # widths of the signal, in roots of expected rows times sigma
+_FIRST, _NEXT = 20, 3  # steps of EM when a table is first shrunk, and when it is shrunk anew
+_PROJECTIONS = 12
+_LEAST = 1e-9  # rows; no cell is ruled out by noise
+
+
+@dataclass(kw_only=True)
+class _Table:
+    """A measured marginal on its way to what the model has to match.
+
+    Args:
+        values: Pooled counts in rows.
+        variance: Of the noise on each, in squared rows.
+    """
+
+    columns: Columns
+    values: FloatArray
+    variance: FloatArray
+
+    def marginal(self, columns: Columns) -> tuple[FloatArray, FloatArray]:
+        """Counts and variances summed to those columns; the other axes stay, of length one."""
+        axes = tuple(axis for axis, column in enumerate(self.columns) if column not in columns)
+        return self.values.sum(axis=axes, keepdims=True), self.variance.sum(axis=axes, keepdims=True)
+
+
+@dataclass(kw_only=True)
+class _Target:
+    """What one table asks of its clique.
+
+    Args:
+        clique, sums, view: Where the table lies in the tree.
+        sides: One-way counts of its columns.
+        weights: Of the widths of the signal.
+        wanted: Counts that the model is to match; None before the first shrinking.
+        potential: Logarithm of the factor that matching them took so far.
+    """
+
+    table: _Table
+    clique: int
+    sums: tuple[int, ...]
+    view: tuple[int, ...]
+    sides: list[FloatArray]
+    weights: FloatArray
+    wanted: FloatArray | None = None
+    potential: FloatArray
 
 
 def noisy_total(measurements: Sequence[Measurement]) -> float:
@@ -43,61 +88,177 @@ def noisy_total(measurements: Sequence[Measurement]) -> float:
     return max(1.0, float(np.dot(weights, sums) / np.sum(weights)))
 
 
-def estimate(tree: JunctionTree, measurements: Sequence[Measurement], *, total: float) -> list[FloatArray]:
-    """Factors (logarithms, one a clique of the tree) of the distribution described above.
+def estimate(
+    tree: JunctionTree,
+    measurements: Sequence[Measurement],
+    *,
+    total: float,
+    coarse: Sequence[Coarse] = (),
+    allowed: Sequence[Mask] = (),
+) -> list[tuple[Columns, FloatArray]]:
+    """The distribution described above, as a product: logarithms of factors over few columns each.
+
+    What `coarse` and `allowed` rule out is left out of the product and has to be multiplied in.
 
     Args:
         tree: Each measurement's columns lie inside one of its cliques.
         measurements: At least one.
-        total: N in rows, positive.
+        total: Rows, positive.
+        coarse: The last columns of the tree, if these were made from others; each lies in a clique with its source.
+        allowed: Column sets, each inside some clique and in increasing order, with the cells that may have rows.
     """
-    cliques = [tree.holder(m.columns) for m in measurements]
-    sums = [tree.sums(clique, m.columns) for clique, m in zip(cliques, measurements, strict=True)]
-    views = [tree.view(clique, m.columns) for clique, m in zip(cliques, measurements, strict=True)]
-    parts = _parts(measurements)
-    sigma = np.concatenate([np.full(m.values.size, m.sigma) for m in measurements])
-    targets = np.concatenate([m.values.ravel() for m in measurements]) / sigma
-    weight = _PULL / float(np.median(sigma))
-
-    def factors(u: FloatArray) -> list[FloatArray]:
-        out = [np.zeros(shape) for shape in tree.shapes]
-        theta = u / (sigma * weight)
-        for clique, view, part in zip(cliques, views, parts, strict=True):
-            out[clique] += theta[part].reshape(view)
-        return out
-
-    def dual(stretched: FloatArray) -> tuple[float, FloatArray]:
-        u = stretched / stretch
-        log_total, marginals = tree.calibrate(factors(u))
-        expected = [marginals[clique].sum(axis=axes).ravel() for clique, axes in zip(cliques, sums, strict=True)]
-        gradient = u - targets + np.concatenate(expected) * (total / sigma)
-        return float(weight * total * log_total - u @ targets + u @ u / 2), gradient / stretch
-
-    plausible = np.maximum(targets, 0.5) * sigma  # rows a cell may hold, whatever the noise says
-    stretch = np.sqrt(1 + plausible / (weight * sigma**2))
-    start = np.zeros_like(targets)
-    for m, part in zip(measurements, parts, strict=True):
-        if len(m.columns) == 1:
-            start[part] = np.log(plausible[part] / plausible[part].sum()) * m.sigma * weight
-    passes = max(_PASSES, min(10 * _PASSES, 1_000_000 // tree.cells))
-    with threadpool_limits(1):  # vectors this short are slower on several cores than on one
-        found = scipy.optimize.minimize(
-            dual,
-            start * stretch,
-            jac=True,
-            method="L-BFGS-B",
-            options={
-                "maxiter": passes,
-                "maxfun": 2 * passes,
-                "gtol": _TOLERANCE / stretch.max(),
-                "ftol": 0.0,
-                "maxcor": 10,
-            },
-        )
-    return factors(found.x / stretch)
+    by_columns = _merged(measurements)
+    links = list(enumerate(coarse, start=len(tree.sizes) - len(coarse)))
+    fine = {made.column: by_columns.pop((made.column,)) for _, made in links if (made.column,) in by_columns}
+    tables = list(by_columns.values())
+    tables += [_in_coarse_cells(fine[made.column], made.groups, c) for c, made in links if made.column in fine]
+    _pool(tables)
+    singles = [_single(tables, column, size, total) for column, size in enumerate(tree.sizes)]
+    logs: list[tuple[Columns, FloatArray]] = [((c,), np.log(side / total)) for c, side in enumerate(singles)]
+    masks = list(allowed)
+    for column, made in links:
+        side = _single(list(fine.values()), made.column, len(made.groups), total)
+        within = np.log(side / np.bincount(made.groups, weights=side)[made.groups])
+        logs[made.column] = ((made.column,), within)
+        masks.append(((made.column, column), made.mask))
+    ruled_out = [(columns, np.where(mask, 0.0, NEVER)) for columns, mask in masks]
+    beliefs = [total * cells for cells in tree.calibrate(tree.factors([*logs, *ruled_out]))[1]]
+    at: dict[int, list[_Target]] = {}
+    covered = {column for table in tables for column in table.columns if len(table.columns) > 1}
+    for table in tables:
+        if len(table.columns) > 1 or (allowed and table.columns[0] not in covered):
+            clique = tree.holder(table.columns)
+            at.setdefault(clique, []).append(
+                _Target(
+                    table=table,
+                    clique=clique,
+                    sums=tree.sums(clique, table.columns),
+                    view=tree.view(clique, table.columns),
+                    sides=[singles[column] for column in table.columns],
+                    weights=np.full(len(_RELATIVE) + len(_ABSOLUTE), 1 / (len(_RELATIVE) + len(_ABSOLUTE))),
+                    potential=np.zeros(table.values.shape),
+                )
+            )
+    steps = tree.tour() if at else []
+    for sweep in range(_SWEEPS):
+        for target in at.get(0, []):
+            _fit(target, beliefs, total, shrink=sweep < _SHRINKING)
+        for edge, down in steps:
+            tree.pass_on(edge, beliefs, down=down)
+            if down:
+                for target in at.get(edge.child, []):
+                    _fit(target, beliefs, total, shrink=sweep < _SHRINKING)
+    return logs + [(target.table.columns, target.potential) for targets in at.values() for target in targets]
 
 
-def _parts(measurements: Sequence[Measurement]) -> list[slice]:
-    """Where each measurement's cells stand when all are laid out in a row."""
-    ends = np.cumsum([0] + [m.values.size for m in measurements])
-    return [slice(int(first), int(last)) for first, last in pairwise(ends)]
+def _merged(measurements: Iterable[Measurement]) -> dict[Columns, _Table]:
+    """One table for each measured column set: what was measured again counts by its inverse variance."""
+    found: dict[Columns, _Table] = {}
+    for m in measurements:
+        values, variance = m.values.astype(np.float64), np.full(m.values.shape, float(m.sigma_squared))
+        if m.columns in found:
+            seen = found[m.columns]
+            share = seen.variance / (variance + seen.variance)
+            values, variance = share * values + (1 - share) * seen.values, share * variance
+        found[m.columns] = _Table(columns=m.columns, values=values, variance=variance)
+    return found
+
+
+def _in_coarse_cells(table: _Table, groups: IntArray, column: int) -> _Table:
+    """A table of one column as its coarse cells have it."""
+    return _Table(
+        columns=(column,),
+        values=np.bincount(groups, weights=table.values).astype(np.float64),
+        variance=np.bincount(groups, weights=table.variance).astype(np.float64),
+    )
+
+
+def _pool(tables: Sequence[_Table]) -> None:
+    """Moves all tables to the inverse-variance mean of each marginal that several of them have."""
+    holders: dict[Columns, list[_Table]] = {}
+    for table in tables:
+        for length in range(len(table.columns) + 1):
+            for columns in combinations(table.columns, length):
+                holders.setdefault(columns, []).append(table)
+    for columns in sorted(holders, key=len):
+        if len(holders[columns]) < 2:
+            continue
+        found = [table.marginal(columns) for table in holders[columns]]
+        first = holders[columns][0]
+        shape = [first.values.shape[first.columns.index(column)] for column in columns]
+        weight = np.sum([(1 / variance).reshape(shape) for _, variance in found], axis=0)
+        mean = np.sum([(values / variance).reshape(shape) for values, variance in found], axis=0) / weight
+        for table, (values, variance) in zip(holders[columns], found, strict=True):
+            table.values = table.values + (mean.reshape(values.shape) - values) * (table.variance / variance)
+
+
+def _single(tables: Sequence[_Table], column: int, size: int, total: float) -> FloatArray:
+    """One-way counts of a column that add up to the total: as measured, or even."""
+    holder = min((t for t in tables if column in t.columns), key=lambda t: len(t.columns), default=None)
+    if holder is None:
+        return np.full(size, total / size)
+    return _on_simplex(holder.marginal((column,))[0].ravel(), total)
+
+
+def _on_simplex(values: FloatArray, total: float) -> FloatArray:
+    """The nearest non-negative counts with that sum (Duchi et al., ICML 2008), and no cell quite empty."""
+    falling = np.sort(values)[::-1]
+    over = np.cumsum(falling) - total
+    last = np.flatnonzero(falling * np.arange(1, len(falling) + 1) > over)[-1]
+    out: FloatArray = np.maximum(values - over[last] / (last + 1), _LEAST)
+    out *= total / out.sum()
+    return out
+
+
+def _fit(target: _Target, beliefs: list[FloatArray], total: float, *, shrink: bool) -> None:
+    """Shrinks the target's table towards what its clique expects, and moves the clique to the result."""
+    belief = beliefs[target.clique]
+    expected = belief.sum(axis=target.sums)
+    if shrink:
+        target.wanted = _shrunk(target, expected)
+    assert target.wanted is not None
+    ratio = np.divide(target.wanted, expected, out=np.ones_like(expected), where=expected > _LEAST * _LEAST)
+    target.potential += np.log(ratio)
+    belief *= ratio.reshape(target.view)
+
+
+def _shrunk(target: _Target, expected: FloatArray) -> FloatArray:
+    """The posterior mean of the table's counts, projected onto what counts can be."""
+    centre = np.maximum(expected.ravel(), _LEAST)
+    noise = target.table.variance.ravel()
+    beyond = target.table.values.ravel() - centre
+    signal = np.concatenate([(_RELATIVE[:, None] * centre) ** 2, _ABSOLUTE[:, None] ** 2 * (centre * np.sqrt(noise))])
+    spread = signal + noise
+    likelihood = -0.5 * (np.log(spread) + beyond * beyond / spread)
+    likelihood = np.exp(likelihood - likelihood.max(axis=0))
+    weights = target.weights
+    for _ in range(_FIRST if target.wanted is None else _NEXT):
+        part = weights[:, None] * likelihood
+        part /= part.sum(axis=0)
+        weights = part.mean(axis=1) + 1e-4
+        weights /= weights.sum()
+    part = weights[:, None] * likelihood
+    part /= part.sum(axis=0)
+    target.weights = weights
+    mean: FloatArray = centre + beyond * (part * (signal / spread)).sum(axis=0)
+    return _projected(mean.reshape(expected.shape), target.sides)
+
+
+def _projected(values: FloatArray, sides: Sequence[FloatArray]) -> FloatArray:
+    """Non-negative counts near `values` whose one-way marginals are `sides`: a Newton step for one axis after another.
+
+    The last steps scale, so that sums are kept to the last digit and no cell is quite empty.
+    """
+    others = [tuple(a for a in range(values.ndim) if a != axis) for axis in range(values.ndim)]
+    views = [[-1 if a == axis else 1 for a in range(values.ndim)] for axis in range(values.ndim)]
+    lifted = values
+    for _ in range(_PROJECTIONS):
+        for side, axes, view in zip(sides, others, views, strict=True):
+            kept = np.maximum(lifted, 0)
+            excess = kept.sum(axis=axes) - side
+            lifted = lifted - (excess / np.maximum((lifted > 0).sum(axis=axes), 1)).reshape(view)
+    out = np.maximum(lifted, _LEAST)
+    for _ in range(2):
+        for side, axes, view in zip(sides, others, views, strict=True):
+            out = out * (side / out.sum(axis=axes)).reshape(view)
+    return out

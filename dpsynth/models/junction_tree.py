@@ -18,6 +18,10 @@ from dpsynth.mechanisms.base import Columns
 
 FloatArray = npt.NDArray[np.float64]
 
+NEVER = (
+    -1e6
+)  # logarithm of a factor that rules a cell out: exp of it and of its neighbours is zero, and sums stay finite
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
@@ -49,7 +53,7 @@ class JunctionTree:
 
     def __init__(self, sizes: Sequence[int], groups: Iterable[Columns]) -> None:
         self.sizes = tuple(sizes)
-        self.cliques = _cliques(self.sizes, groups)
+        self.cliques = triangulated(self.sizes, groups)
         self.edges = _join(self.cliques, self.sizes)
         self.shapes = tuple(tuple(self.sizes[column] for column in clique) for clique in self.cliques)
 
@@ -76,6 +80,48 @@ class JunctionTree:
     def view(self, clique: int, columns: Columns) -> tuple[int, ...]:
         """Shape that lays a table over `columns` into a clique's axes."""
         return _view(self.cliques[clique], set(columns), self.sizes)
+
+    def factors(self, potentials: Iterable[tuple[Columns, FloatArray]]) -> list[FloatArray]:
+        """One factor a clique: logarithms of factors over few columns each, added where they fit.
+
+        Args:
+            potentials: Column sets in increasing order, each inside some clique.
+        """
+        out = [np.zeros(shape) for shape in self.shapes]
+        for columns, potential in potentials:
+            clique = self.holder(columns)
+            out[clique] += potential.reshape(self.view(clique, columns))
+        return [np.maximum(factor, NEVER) for factor in out]
+
+    def tour(self) -> list[tuple[Edge, bool]]:
+        """Every edge twice, down to the child and back up, in the order of a walk around the tree from the root."""
+        below: dict[int, list[Edge]] = {}
+        for edge in self.edges:
+            below.setdefault(edge.parent, []).append(edge)
+        out: list[tuple[Edge, bool]] = []
+        todo: list[tuple[Edge, bool]] = [(edge, True) for edge in reversed(below.get(0, []))]
+        while todo:
+            edge, down = todo.pop()
+            out.append((edge, down))
+            if down:
+                todo.append((edge, False))
+                todo.extend((child, True) for child in reversed(below.get(edge.child, [])))
+        return out
+
+    def pass_on(self, edge: Edge, beliefs: Sequence[FloatArray], *, down: bool) -> None:
+        """Makes the child's table agree with the parent's on the columns they share, or the other way round.
+
+        Args:
+            beliefs: A table of counts or probabilities a clique; changed in place.
+        """
+        parent, child = beliefs[edge.parent], beliefs[edge.child]
+        above, below = parent.sum(axis=edge.parent_sums, keepdims=True), child.sum(axis=edge.child_sums, keepdims=True)
+        if down:
+            told, now, view, table = above, below, edge.child_view, child
+        else:
+            told, now, view, table = below, above, edge.parent_view, parent
+        ratio = np.divide(told.ravel(), now.ravel(), out=np.zeros(now.size), where=now.ravel() > 0)
+        table *= ratio.reshape(view)
 
     def calibrate(self, factors: Sequence[FloatArray]) -> tuple[float, list[FloatArray]]:
         """Marginals of the normalised product of the factors.
@@ -106,7 +152,7 @@ def _log_sum(values: FloatArray, axes: tuple[int, ...]) -> FloatArray:
     return total
 
 
-def _cliques(sizes: Sequence[int], groups: Iterable[Columns]) -> tuple[Columns, ...]:
+def triangulated(sizes: Sequence[int], groups: Iterable[Columns]) -> tuple[Columns, ...]:
     """Maximal cliques of a triangulation of the graph in which each group is connected.
 
     Columns are eliminated one by one: next the one that adds the fewest cells of new pairs (so a graph without long
@@ -123,28 +169,40 @@ def _cliques(sizes: Sequence[int], groups: Iterable[Columns]) -> tuple[Columns, 
         fill = sum(sizes[a] * sizes[b] for a, b in combinations(around, 2) if b not in neighbours[a])
         return fill, sizes[column] * math.prod(sizes[n] for n in around), column
 
+    prices = {column: price(column) for column in neighbours}
     found: list[set[int]] = []
     while neighbours:
-        column = min(neighbours, key=price)
+        column = min(prices.values())[2]
         around = neighbours.pop(column)
+        del prices[column]
+        stale = set(around)
         for a in around:
+            if not around <= neighbours[a] | {a}:
+                stale |= neighbours[a]
             neighbours[a] |= around - {a}
             neighbours[a].discard(column)
-        clique = around | {column}
-        if not any(clique <= other for other in found):
-            found.append(clique)
-    return tuple(tuple(sorted(clique)) for clique in found)
+        for a in stale & neighbours.keys():
+            prices[a] = price(a)
+        found.append(around | {column})
+    by_column: dict[int, list[set[int]]] = {}
+    kept: list[set[int]] = []
+    for clique in found:
+        if not any(clique <= other for other in by_column.get(min(clique), [])):
+            kept.append(clique)
+            for member in clique:
+                by_column.setdefault(member, []).append(clique)
+    return tuple(tuple(sorted(clique)) for clique in kept)
 
 
 def _join(cliques: Sequence[Columns], sizes: Sequence[int]) -> tuple[Edge, ...]:
     """A tree over the cliques by their largest shared column sets (Prim), each edge after its parent's."""
-    joined, rest, edges = [0], set(range(1, len(cliques))), []
-    while rest:
-        parent, child = max(
-            ((p, c) for p in joined for c in rest),
-            key=lambda pair: (len(set(cliques[pair[0]]) & set(cliques[pair[1]])), -pair[1], -pair[0]),
-        )
-        shared = set(cliques[parent]) & set(cliques[child])
+    members = [set(clique) for clique in cliques]
+    best = {child: (len(members[0] & members[child]), 0) for child in range(1, len(cliques))}
+    edges = []
+    while best:
+        child = max(best, key=lambda c: (best[c][0], -c))
+        parent = best.pop(child)[1]
+        shared = members[parent] & members[child]
         edges.append(
             Edge(
                 child=child,
@@ -156,8 +214,10 @@ def _join(cliques: Sequence[Columns], sizes: Sequence[int]) -> tuple[Edge, ...]:
                 parent_view=_view(cliques[parent], shared, sizes),
             )
         )
-        joined.append(child)
-        rest.remove(child)
+        for other, (known, _) in best.items():
+            common = len(members[child] & members[other])
+            if common > known:
+                best[other] = (common, child)
     return tuple(edges)
 
 

@@ -10,6 +10,8 @@ from dpsynth.mechanisms.base import Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cost
+from dpsynth.schema import Schema
+from dpsynth.synthesizers.base import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,11 @@ class Independent:
 
     name: str = "independent"
 
-    def fit(self, curator: Curator, *, budget: Cost) -> GraphicalModel:
+    def check(self, schema: Schema) -> None:
+        """Nothing is too large for it that a schema can declare."""
+
+    def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
+        progress("one-way marginals, with all of the budget")
         return GraphicalModel.fitted(curator.schema, one_way(curator, rho=budget.rho), groups=[])
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
-
-import numpy as np
 
 from dpsynth.curator import Curator
-from dpsynth.mechanisms.base import Columns, IntArray
-from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import NoisyMax
-from dpsynth.models.graphical import GraphicalModel
+from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
+from dpsynth.schema import Schema
+from dpsynth.synthesizers.base import Progress, silent
 from dpsynth.synthesizers.independent import one_way
+from dpsynth.synthesizers.selection import check_pairs, expected_alone, in_use, measured, merged, pairs_of, that_fit
+
+_MAX_CELLS = (
+    20_000_000  # of all cliques together; a tree of pairs exceeds it only where constraints tie columns together
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,45 +31,39 @@ class Mst:
     Args:
         one_way_share: Part of rho for the one-way marginals.
         selection_share: Part of rho for choosing the tree; the pairs get the rest.
+        least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
     """
 
     one_way_share: Fraction = Fraction(1, 4)
     selection_share: Fraction = Fraction(1, 10)
+    least: float = 3.0
     name: str = "mst"
 
     def __post_init__(self) -> None:
         if min(self.one_way_share, self.selection_share, 1 - self.one_way_share - self.selection_share) <= 0:
             raise ValueError("the shares of the one-way marginals, the selection and the pairs must be positive")
 
-    def fit(self, curator: Curator, *, budget: Cost) -> GraphicalModel:
+    def check(self, schema: Schema) -> None:
+        check_pairs(schema, largest=10_000_000, together=1_000_000_000)
+
+    def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
         edges = len(curator.schema.sizes) - 1
+        progress("one-way marginals, with all of the budget")
         if edges == 0:  # one column: nothing to select, no pair to measure
             return GraphicalModel.fitted(curator.schema, one_way(curator, rho=budget.rho), groups=[])
         ones = one_way(curator, rho=budget.rho * self.one_way_share)
-        independent = GraphicalModel.fitted(curator.schema, ones, groups=[])
-        tree = _select(curator, independent, rho=budget.rho * self.selection_share / edges)
-        rest = budget.rho * (1 - self.one_way_share - self.selection_share)
-        mechanism = DiscreteGaussian.calibrated(rho=rest / edges, l2_squared=curator.unit.l2_squared)
-        pairs = [curator.measure(pair, mechanism) for pair in tree]
-        return GraphicalModel.fitted(curator.schema, ones + pairs, groups=tree)
-
-
-def _select(curator: Curator, independent: GraphicalModel, *, rho: Fraction) -> list[Columns]:
-    """A spanning tree of pairs, one private choice after another, each for `rho`."""
-    single = {
-        clique[0]: cells for clique, cells in zip(independent.tree.cliques, independent.probabilities(), strict=True)
-    }
-    columns = range(len(single))
-    expected: dict[Columns, IntArray] = {
-        (a, b): np.rint(independent.total * np.outer(single[a], single[b])).astype(np.int64)
-        for a, b in combinations(columns, 2)
-    }
-    mechanism = NoisyMax.calibrated(rho=rho, sensitivity=curator.unit.l1)
-    component = list(columns)
-    chosen: list[Columns] = []
-    while len(chosen) < len(component) - 1:
-        candidates = [pair for pair in expected if component[pair[0]] != component[pair[1]]]
-        a, b = candidates[curator.select(candidates, [expected[pair] for pair in candidates], mechanism)]
-        chosen.append((a, b))
-        component = [component[a] if c == component[b] else c for c in component]
-    return chosen
+        coarse = merged(curator.schema, ones, least=self.least)
+        curator.coarsen(coarse)
+        independent = GraphicalModel.fitted(curator.schema, ones, groups=[], coarse=coarse)
+        candidates = pairs_of(in_use(curator.schema, coarse))
+        rest = 1 - self.one_way_share - self.selection_share
+        progress(f"choosing a tree of pairs, {float(1 - self.one_way_share):.0%} of the budget left")
+        mechanism = NoisyMax.calibrated(rho=budget.rho * self.selection_share / edges, sensitivity=curator.unit.l1)
+        expected = expected_alone(independent, candidates)
+        picked = curator.select(candidates, expected, mechanism, picks=edges, forest=True)
+        sizes, held = frame(curator.schema, [], coarse)
+        chosen = that_fit((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS)
+        progress(f"measuring the pairs, {float(rest):.0%} of the budget left")
+        pairs = measured(curator, chosen, rho=budget.rho * rest)
+        progress("fitting")
+        return GraphicalModel.fitted(curator.schema, ones + pairs, groups=chosen, coarse=coarse)

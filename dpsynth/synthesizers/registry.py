@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dpsynth.errors import UsageError
+from dpsynth.schema import Schema
+from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.independent import Independent
 from dpsynth.synthesizers.mst import Mst
+from dpsynth.synthesizers.wide import Wide
 
-SYNTHESIZERS: dict[str, Callable[[], Synthesizer]] = {"independent": Independent, "mst": Mst}
+SYNTHESIZERS: dict[str, Callable[[], Synthesizer]] = {
+    "independent": Independent,
+    "mst": Mst,
+    "aim": Aim,
+    "wide": Wide,
+}
+
+
+_MANY_COLUMNS = 60  # from here on `aim` would spend its budget on scores, and its time on triangulations
 
 
 def synthesizer(name: str) -> Synthesizer:
@@ -17,3 +28,8 @@ def synthesizer(name: str) -> Synthesizer:
     if name not in SYNTHESIZERS:
         raise UsageError(f"there is no synthesizer {name!r}: choose one of {', '.join(SYNTHESIZERS)}")
     return SYNTHESIZERS[name]()
+
+
+def chosen_for(schema: Schema) -> str:
+    """Name of the synthesizer that suits a table best, from its schema alone."""
+    return "wide" if len(schema.sizes) >= _MANY_COLUMNS else "aim"

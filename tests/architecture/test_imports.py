@@ -13,8 +13,8 @@ ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports":
 LAYERS = (
     ("version", "errors"),
     ("randomness", "privacy"),
-    ("binning",),
-    ("schema",),
+    ("binning", "coarsening"),
+    ("schema", "expressions", "constraints"),
     ("table",),
     ("reading",),
     ("drafting", "checking"),

@@ -42,7 +42,7 @@ BEFORE: dict[str, tuple[int, Callable[..., object], tuple[object, ...]]] = {
     "constraint": (
         2,
         lambda case: edited(
-            case, 'basis      = "made for the tests"', 'basis = "x"\n[[constraint]]\nrule = "age >= 1"\n'
+            case, 'basis      = "made for the tests"', 'basis = "x"\n[[constraint]]\nrule = "age >= \'old\'"\n'
         ),
         (),
     ),

@@ -1,4 +1,4 @@
-"""The engine against brute force on models small enough to write down whole: calibration, estimation, sampling."""
+"""The engine against brute force on models small enough to write down whole: calibration, messages, sampling."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from dpsynth.errors import IntegrityError
 from dpsynth.mechanisms.base import Measurement
-from dpsynth.models.estimation import estimate, noisy_total
 from dpsynth.models.graphical import GraphicalModel
-from dpsynth.models.junction_tree import JunctionTree
+from dpsynth.models.junction_tree import Edge, JunctionTree
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
 
@@ -139,146 +137,103 @@ def test_the_order_of_columns_has_no_effect_on_marginals(graph: Graph, order: li
         np.testing.assert_allclose(found, marginal(table.transpose(old), clique), rtol=1e-8, atol=1e-13)
 
 
-# ---- estimation ----------------------------------------------------------------------------------------------------
-
-PULL = 0.15  # docs/engine.md: standard deviations of the noise by which one nat of surprise moves a count
+# ---- messages along a walk ------------------------------------------------------------------------------------------
 
 
-def _measured(columns: Columns, values: npt.ArrayLike, sigma: float) -> Measurement:
-    square = Fraction(sigma).limit_denominator(1000) ** 2
-    return Measurement(columns=columns, values=np.asarray(values, np.int64), sigma_squared=square, cost=Cost.zero())
+@given(graphs(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_cells_that_are_ruled_out_have_no_probability(graph: Graph, seed: int) -> None:
+    """Exactly none, in whatever clique a column set was laid, and the rest is as brute force has it."""
+    sizes, groups = graph
+    tree, rng = JunctionTree(sizes, groups), np.random.default_rng(seed)
+    potentials = []
+    for group in groups:
+        shape = [sizes[column] for column in group]
+        possible = (rng.random(shape) < 0.7) | (np.indices(shape).sum(axis=0) == 0)  # one row is always possible
+        potentials.append((group, np.where(possible, rng.normal(size=shape), -np.inf)))
+    _, cells = tree.calibrate(tree.factors([*potentials, *potentials]))  # twice ruled out is not ruled out more
+    with np.errstate(divide="ignore"):
+        table = joint(sizes, groups, [2 * potential for _, potential in potentials])[1]
+    for clique, found in zip(tree.cliques, cells, strict=True):
+        np.testing.assert_allclose(found, marginal(table, clique), rtol=1e-8, atol=1e-13)
+        for group, potential in potentials:
+            if set(group) <= set(clique):
+                assert not marginal_of(clique, found, group)[np.isneginf(potential)].any()
 
 
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[list[int], list[Measurement], float]:
-    """A small table's noisy marginals: every single column, and some pairs."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
-    pairs = draw(st.lists(st.sampled_from(list(combinations(range(len(sizes)), 2))), unique=True, max_size=3))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    rows, sigma = draw(st.sampled_from([(0, 4.0), (30, 2.0), (2_000, 5.0), (40_000, 20.0)]))
-    truth = rng.multinomial(rows, rng.dirichlet(np.full(math.prod(sizes), 0.3))).reshape(sizes)
-    measured = []
-    for columns in [*((c,) for c in range(len(sizes))), *pairs]:
-        noise = sigma if len(columns) == 1 else 1.5 * sigma
-        exact = marginal(truth, columns)
-        measured.append(_measured(columns, exact + np.rint(rng.normal(0, noise, exact.shape)).astype(int), noise))
-    return sizes, measured, noisy_total(measured)
+def marginal_of(clique: Columns, cells: Floats, columns: Columns) -> Floats:
+    return marginal(cells, tuple(clique.index(column) for column in columns))
 
 
-def optimum(sizes: Sequence[int], measurements: Sequence[Measurement], total: float) -> Floats:
-    """The distribution that estimation promises, found on the whole table by a solver run to the end.
-
-    Maximises w N H(p) - sum |y - N M p|^2 / (2 sigma^2) over log-probabilities of every cell, by Newton's method.
-    """
-    sigma = np.concatenate([np.full(m.values.size, m.sigma) for m in measurements])
-    rows = []
-    for m in measurements:
-        cells = np.indices(sizes).reshape(len(sizes), -1)
-        cell_of = np.ravel_multi_index([cells[c] for c in m.columns], m.values.shape)
-        rows.append((cell_of[None, :] == np.arange(m.values.size)[:, None]).astype(float))
-    a = np.concatenate(rows) * total / sigma[:, None]
-    y = np.concatenate([m.values.ravel() for m in measurements]) / sigma
-    strength = PULL / float(np.median(sigma)) * total
-
-    def dual(u: Floats) -> tuple[float, Floats]:
-        logits = a.T @ u / strength
-        log_z = np.logaddexp.reduce(logits)
-        return float(strength * log_z - u @ y + u @ u / 2), a @ np.exp(logits - log_z) - y + u
-
-    def curvature(u: Floats) -> Floats:
-        logits = a.T @ u / strength
-        p = np.exp(logits - np.logaddexp.reduce(logits))
-        centred = a - (a @ p)[:, None]
-        hessian: Floats = np.eye(len(u)) + (centred * p) @ centred.T / strength
-        return hessian
-
-    found = scipy.optimize.minimize(
-        dual, np.zeros(len(y)), jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-7, "maxiter": 2_000}
-    )
-    assert np.abs(found.jac).max() < 1e-3
-    logits = a.T @ found.x / strength
-    return np.exp(logits - np.logaddexp.reduce(logits)).reshape(sizes)
+@given(graphs())
+@settings(max_examples=60)
+def test_a_tour_walks_around_the_tree(graph: Graph) -> None:
+    """Every edge down once and up once later, each step from the clique where the last one ended, and home at last."""
+    tree = JunctionTree(*graph)
+    tour, place = tree.tour(), 0
+    for edge, down in tour:
+        assert place == (edge.parent if down else edge.child)
+        place = edge.child if down else edge.parent
+    assert place == 0
+    steps = [(edge.child, down) for edge, down in tour]
+    assert len(set(steps)) == len(steps) == 2 * len(tree.edges)
+    assert all(steps.index((edge.child, True)) < steps.index((edge.child, False)) for edge in tree.edges)
 
 
-def _worst(table: Floats, best: Floats, measurements: Sequence[Measurement], total: float) -> float:
-    """By how many standard deviations of its noise a measured count is off the optimum's, at worst."""
-    return max(
-        float(np.abs(marginal(table, m.columns) - marginal(best, m.columns)).max()) * total / m.sigma
-        for m in measurements
-    )
+def shared_counts(tree: JunctionTree, beliefs: Sequence[Floats], edge: Edge) -> tuple[Floats, Floats]:
+    """What the child and the parent say about the columns that both have."""
+    child, parent = (marginal_of(tree.cliques[i], beliefs[i], edge.shared) for i in (edge.child, edge.parent))
+    return child, parent
 
 
-def _estimated(sizes: Sequence[int], measurements: Sequence[Measurement], total: float) -> Floats:
-    tree = JunctionTree(sizes, [m.columns for m in measurements])
-    return joint(sizes, tree.cliques, estimate(tree, measurements, total=total))[1]
+@given(graphs(), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_a_message_leaves_two_neighbours_in_agreement(graph: Graph, down: bool, seed: int) -> None:
+    tree, rng = JunctionTree(*graph), np.random.default_rng(seed)
+    for edge in tree.edges:
+        before = [rng.gamma(0.3, 100, size=shape) * (rng.random(shape) < 0.9) for shape in tree.shapes]
+        after = [table.copy() for table in before]
+        tree.pass_on(edge, after, down=down)
+        source, target = (edge.parent, edge.child) if down else (edge.child, edge.parent)
+        assert all(np.array_equal(after[i], before[i]) for i in range(len(before)) if i != target)
+        told, was = shared_counts(tree, before, edge)[::-1] if down else shared_counts(tree, before, edge)
+        now = marginal_of(tree.cliques[target], after[target], edge.shared)
+        np.testing.assert_allclose(now, np.where(was > 0, told, 0), rtol=1e-9)
+        assert np.all(np.isfinite(after[target]))
+        assert np.array_equal(after[source], before[source])
 
 
-@given(problems())
-@settings(max_examples=40)
-def test_estimation_reaches_the_optimum(problem: tuple[list[int], list[Measurement], float]) -> None:
-    sizes, measurements, total = problem
-    found = _estimated(sizes, measurements, total)
-    assert np.all(np.isfinite(found))
-    assert _worst(found, optimum(sizes, measurements, total), measurements, total) < 0.25
+@given(graphs(), st.data(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_two_tours_carry_a_change_anywhere_to_everybody(graph: Graph, data: st.DataObject, seed: int) -> None:
+    """A clique that changes when the first tour arrives: then home to the root, and with the second tour to all. The
+    tables are those of the changed product."""
+    tree, rng = JunctionTree(*graph), np.random.default_rng(seed)
+    factors = [rng.normal(size=shape) for shape in tree.shapes]
+    _, beliefs = tree.calibrate(factors)
+    changed = data.draw(st.integers(0, len(tree.cliques) - 1))
+    change = rng.normal(size=tree.shapes[changed])
+    for tour in range(2):
+        if tour == changed == 0:
+            beliefs[0] *= np.exp(change)
+        for edge, down in tree.tour():
+            tree.pass_on(edge, beliefs, down=down)
+            if tour == 0 and down and edge.child == changed:
+                beliefs[changed] *= np.exp(change)
+    factors[changed] = factors[changed] + change
+    for edge in tree.edges:
+        np.testing.assert_allclose(*shared_counts(tree, beliefs, edge), rtol=1e-9)
+    for found, want in zip(beliefs, tree.calibrate(factors)[1], strict=True):
+        np.testing.assert_allclose(found / found.sum(), want, rtol=1e-8, atol=1e-14)
 
 
-def test_an_estimate_that_stops_early_or_pulls_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [3, 4]
-    values = np.array([[900, 10, 40, 0], [0, 300, 0, 5], [20, 0, 0, 700]])
-    measurements = [
-        _measured((0,), values.sum(axis=1), 4.0),
-        _measured((1,), values.sum(axis=0), 4.0),
-        _measured((0, 1), values, 6.0),
-    ]
-    best = optimum(sizes, measurements, noisy_total(measurements))
-    total = noisy_total(measurements)
-    assert _worst(_estimated(sizes, measurements, total), best, measurements, total) < 0.25
-    for setting, value in (("_PASSES", 3), ("_PULL", 1.0)):
-        with monkeypatch.context() as patch:
-            patch.setattr(f"dpsynth.models.estimation.{setting}", value)
-            assert _worst(_estimated(sizes, measurements, total), best, measurements, total) > 0.25
-
-
-@given(problems(), st.permutations(range(4)))
-@settings(max_examples=25)
-def test_the_order_of_columns_and_of_measurements_has_no_effect_on_the_estimate(
-    problem: tuple[list[int], list[Measurement], float], order: list[int]
-) -> None:
-    sizes, measurements, total = problem
-    old = [column for column in order if column < len(sizes)]
-    new = {column: rank for rank, column in enumerate(old)}
-    moved = []
-    for m in measurements[::-1]:
-        there = tuple(sorted(new[column] for column in m.columns))
-        values = m.values.transpose([m.columns.index(old[column]) for column in there])
-        moved.append(replace(m, columns=there, values=values))
-    assert noisy_total(moved) == pytest.approx(total)
-    found = _estimated(sizes, measurements, total).transpose(old)
-    again = _estimated([sizes[column] for column in old], moved, total)
-    assert _worst(again, found, moved, total) < 0.4
-
-
-def test_measurements_without_noise_come_back() -> None:
-    values = np.array([[40, 0, 10], [5, 25, 20]])
-    measurements = [_measured((0,), values.sum(axis=1), 0.001), _measured((0, 1), values, 0.001)]
-    np.testing.assert_allclose(_estimated([2, 3], measurements, 100.0) * 100, values, atol=0.05)
-
-
-@pytest.mark.parametrize("value", [0, -1, -500, 10**9])
-def test_estimation_is_finite_whatever_the_counts(value: int) -> None:
-    measurements = [_measured((0,), [value, value], 3.0), _measured((1,), [value] * 3, 3.0)]
-    total = noisy_total(measurements)
-    assert total >= 1
-    table = _estimated([2, 3], measurements, total)
-    assert np.all(np.isfinite(table))
-    np.testing.assert_allclose(table, 1 / 6, atol=0.02)
-
-
-def test_the_total_weighs_each_sum_by_its_precision() -> None:
-    good, bad = _measured((0,), [60, 40], 1.0), _measured((0, 1), [[300, 0, 0], [0, 0, 0]], 10.0)
-    weights = np.array([1 / 2, 1 / 600])
-    assert noisy_total([good, bad]) == pytest.approx(float(weights @ [100, 300] / weights.sum()))
-    assert noisy_total([_measured((0,), [-60, -40], 1.0)]) == 1
+def test_a_chain_of_a_thousand_columns_is_no_depth() -> None:
+    tree = JunctionTree([2] * 1_000, [(n, n + 1) for n in range(999)])
+    assert len(tree.edges) == 998
+    assert len(tree.tour()) == 2 * 998
+    log_total, cells = tree.calibrate([np.zeros((2, 2))] * 999)
+    assert log_total == pytest.approx(1_000 * math.log(2))
+    np.testing.assert_allclose(cells, 0.25, rtol=1e-9)
 
 
 # ---- sampling ------------------------------------------------------------------------------------------------------
@@ -289,8 +244,12 @@ MakeSchema = Callable[..., Schema]
 def _model(make_schema: MakeSchema, sizes: list[int], groups: list[Columns], *, spread: float = 1.2) -> GraphicalModel:
     tree = JunctionTree(sizes, groups)
     rng = np.random.default_rng(sum(sizes))
-    factors = tuple(rng.normal(scale=spread, size=shape) for shape in tree.shapes)
-    return GraphicalModel(schema=make_schema(sizes), measurements=(), total=100.0, tree=tree, factors=factors)
+    potentials = [
+        (clique, rng.normal(scale=spread, size=s)) for clique, s in zip(tree.cliques, tree.shapes, strict=True)
+    ]
+    return GraphicalModel(
+        schema=make_schema(sizes), measurements=(), total=100.0, tree=tree, potentials=tuple(potentials)
+    )
 
 
 def fit_p_value(codes: npt.NDArray[np.int32], columns: Columns, table: Floats) -> float:
@@ -334,8 +293,8 @@ class _Unshuffled:
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def permutation(self, count: int) -> npt.NDArray[np.int64]:
-        return np.arange(count)
+    def integers(self, low: int, high: int, size: int, dtype: type, *, endpoint: bool) -> npt.NDArray[np.uint64]:
+        return np.zeros(size, dtype=np.uint64)
 
     def random(self, count: int) -> Floats:
         return self._rng.random(count)
@@ -403,8 +362,8 @@ def test_few_rows_can_be_sampled_too(name: str, rows: int, make_schema: MakeSche
 
 def test_impossible_combinations_are_never_sampled(make_schema: MakeSchema) -> None:
     model = _model(make_schema, [3, 3, 3], [(0, 1), (1, 2)])
-    factors = [np.where(np.eye(3, dtype=bool), 0.0, -800.0) for _ in model.factors]
-    codes = replace(model, factors=tuple(factors)).sample(9_000, rng=np.random.default_rng(2)).codes
+    potentials = [(clique, np.where(np.eye(3, dtype=bool), 0.0, -800.0)) for clique in model.tree.cliques]
+    codes = replace(model, potentials=tuple(potentials)).sample(9_000, rng=np.random.default_rng(2)).codes
     assert np.array_equal(codes[:, 0], codes[:, 1])
     assert np.array_equal(codes[:, 1], codes[:, 2])
 
@@ -417,6 +376,11 @@ def test_sampling_repeats_with_its_generator_and_not_otherwise(make_schema: Make
 
 
 # ---- on disk -------------------------------------------------------------------------------------------------------
+
+
+def _measured(columns: Columns, values: npt.ArrayLike, sigma: float) -> Measurement:
+    square = Fraction(sigma).limit_denominator(1000) ** 2
+    return Measurement(columns=columns, values=np.asarray(values, np.int64), sigma_squared=square, cost=Cost.zero())
 
 
 def _fitted(make_schema: MakeSchema) -> GraphicalModel:
@@ -452,7 +416,7 @@ def _cut(path: Path) -> None:
 def _pickle(path: Path) -> None:
     with np.load(path) as arrays:
         content = dict(arrays)
-    content["factor_0"] = np.array([{"a": 1}], dtype=object)
+    content["potential_0"] = np.array([{"a": 1}], dtype=object)
     np.savez(path, **content)
 
 
@@ -486,6 +450,10 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "facts that are not text": lambda path: path.with_name("model.json").write_bytes(b"\xff\xfe\x00"),
     "another format": _change("format", "dpsynth.model/9"),
     "other cliques": _change("cliques", [[0], [1]]),
+    "coarse columns of another table": _change("coarse", [{"column": 7, "groups": [0, 0]}]),
+    "coarse columns with holes": _change("coarse", [{"column": 1, "groups": [0, 2, 2]}]),
+    "potentials of no clique": _change("potentials", [[5]] * 3),
+    "potentials in another shape": _change("potentials", [[1], [0], [0, 1]]),
     "a column too many": _change("cliques", [[0, 5]]),
     "cliques of text": _change("cliques", "01"),
     "noise that divides by zero": _change(
@@ -495,8 +463,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "a total of nothing": _change("total", None),
     "a total that is no number": _change("total", float("nan")),
     "a negative total": _change("total", -5.0),
-    "factors that are no numbers": _spoil("factor_0", np.nan),
-    "factors that are infinite": _spoil("factor_0", np.inf),
+    "potentials that are no numbers": _spoil("potential_0", np.nan),
+    "potentials that are infinite": _spoil("potential_0", np.inf),
 }  # fmt: skip
 
 

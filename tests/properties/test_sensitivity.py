@@ -22,6 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from dpsynth.coarsening import Coarse
+from dpsynth.counting.reference import ReferenceCounter
 from dpsynth.curator import Curator, PersonRecords
 from dpsynth.errors import BudgetExceeded
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -37,6 +39,8 @@ Population = dict[int, list[Row]]
 
 SIZES = (8, 3, 2)
 COLUMNS = [columns for width in range(1, 4) for columns in combinations(range(3), width)]
+COARSE = (Coarse(column=0, groups=np.arange(8) // 3), Coarse(column=1, groups=np.array([1, 0, 1])))  # columns 3 and 4
+COARSE_COLUMNS = [(3,), (4,), (0, 3), (3, 4), (2, 3, 4)]
 VARIANCE = Fraction(7, 2)
 
 
@@ -56,9 +60,12 @@ class Recorder(NoisyMax):
 
     seen: list[list[int]] = field(default_factory=list, compare=False)
 
-    def pick(self, scores: Sequence[int]) -> int:
-        self.seen.append(list(scores))
-        return 0
+    def top(
+        self, scores: Any, count: int, *, rng: object, admits: Callable[[int], bool] = lambda index: True
+    ) -> list[int]:
+        self.seen.append([int(score) for score in scores])
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
+        return [index for index in order if admits(index)][:count]
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,34 @@ def assert_selections_are_covered(worlds: Sequence[World], scale: Fraction = Fra
     assert_selection_covers(seen, scale, worlds[0].charged[-1])
 
 
+def assert_scores_are_covered(worlds: Sequence[World]) -> None:
+    rng = np.random.default_rng(2)
+    for wanted in (COLUMNS, COLUMNS[3:4]):
+        expected = [rng.integers(-2, 4, [SIZES[column] for column in columns]) for columns in wanted]
+        change, charge = changes(
+            worlds, lambda curator, w=wanted, e=expected: curator.score(w, e, Noiseless(sigma_squared=VARIANCE))
+        )
+        assert_noise_covers(change, charge)
+
+
+def assert_coarse_columns_are_covered(worlds: Sequence[World]) -> None:
+    """They are one more way to count the same rows: measured, scored and selected like the others, for the same."""
+    for world in worlds:
+        before = len(world.charged)
+        world.curator.coarsen(COARSE)
+        assert len(world.charged) == before
+    for columns in COARSE_COLUMNS:
+        change, charge = changes(
+            worlds, lambda curator, c=columns: curator.measure(c, Noiseless(sigma_squared=VARIANCE)).values
+        )
+        assert_noise_covers(change, charge)
+    sizes = [*SIZES, *(made.size for made in COARSE)]
+    empty = [np.zeros([sizes[column] for column in columns], dtype=np.int64) for columns in COARSE_COLUMNS]
+    assert_noise_covers(
+        *changes(worlds, lambda curator: curator.score(COARSE_COLUMNS, empty, Noiseless(sigma_squared=VARIANCE)))
+    )
+
+
 def assert_attack_counts_are_covered(worlds: Sequence[World]) -> None:
     def ask(curator: Curator) -> npt.NDArray[np.int64]:
         counts = curator.count_successes(TESTS, Noiseless(sigma_squared=VARIANCE))
@@ -219,7 +254,9 @@ def assert_all_is_covered(game: Game, enter: Enter) -> None:
     assert_everybody_else_stays(game, worlds)
     assert_marginals_are_covered(worlds)
     assert_selections_are_covered(worlds)
+    assert_scores_are_covered(worlds)
     assert_attack_counts_are_covered(worlds)
+    assert_coarse_columns_are_covered(worlds)
 
 
 # ---- random neighbours ---------------------------------------------------------------------------------------------
@@ -319,6 +356,21 @@ def test_the_sensitivity_of_a_score_is_reached_in_both_directions_at_once(
 
 
 @pytest.mark.parametrize(("max_rows", "neighbours"), UNITS)
+def test_the_sensitivity_of_noisy_scores_is_reached_and_exactly_charged(
+    max_rows: int | None, neighbours: Literal["add_remove", "replace"], enter: Enter
+) -> None:
+    """Every candidate moves by all it can at once: m scores, each by l1."""
+    game = worst(max_rows, neighbours)
+    worlds = [enter(game, game.one), enter(game, game.other)]
+    wanted: list[tuple[int, ...]] = [(1,), (0, 1), (1, 2)]
+    before = [worlds[0].curator.measure(columns, Noiseless(sigma_squared=VARIANCE)).values for columns in wanted]
+    change, charge = changes(worlds, lambda curator: curator.score(wanted, before, Noiseless(sigma_squared=VARIANCE)))
+    unit = worlds[0].curator.unit
+    assert change.tolist() == [unit.l1] * 3
+    assert charge.rho == Fraction(3 * unit.l1**2) / (2 * VARIANCE)
+
+
+@pytest.mark.parametrize(("max_rows", "neighbours"), UNITS)
 def test_the_sensitivity_of_attack_counts_is_reached(
     max_rows: int | None, neighbours: Literal["add_remove", "replace"], enter: Enter
 ) -> None:
@@ -355,11 +407,23 @@ def _as_if_added(unit: Any) -> PrivacyUnit:
 
 @contextmanager
 def _one_sided() -> Iterator[None]:
-    def cost(self: NoisyMax, *, sensitivity: int) -> Cost:
-        return Cost.zcdp(Fraction(sensitivity**2) / (8 * self.scale**2))
+    def cost(self: NoisyMax, *, sensitivity: int, picks: int = 1) -> Cost:
+        return Cost.zcdp(picks * Fraction(sensitivity**2) / (8 * self.scale**2))
 
     with mock.patch.object(NoisyMax, "cost", cost):
         yield
+
+
+def _scored_as_one_marginal(curator: Curator, candidates: Any, expected: Any, mechanism: DiscreteGaussian) -> Any:
+    curator._reservation.spend(mechanism.cost(l2_squared=curator.unit.l2_squared), purpose="selection")
+    return mechanism.add_noise(curator._distances(candidates, expected), rng=curator._rng)
+
+
+class _DoubleCounter(ReferenceCounter):
+    """In the cells of coarse columns each row counts twice."""
+
+    def count(self, columns: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        return super().count(columns) * (2 if max(columns) >= len(SIZES) else 1)
 
 
 def _all_kept(ids: Sequence[bytes], content: Sequence[bytes], *, max_rows: int, key: bytes) -> npt.NDArray[np.bool_]:
@@ -387,6 +451,14 @@ FAULTS: dict[str, tuple[Fault, Game]] = {
     "squared sensitivity not squared": (
         lambda: mock.patch.object(PrivacyUnit, "l2_squared", property(lambda unit: unit.l1)),
         worst(5, "add_remove"),
+    ),
+    "scores charged as one marginal": (
+        lambda: mock.patch.object(Curator, "score", _scored_as_one_marginal),
+        worst(2, "add_remove"),
+    ),
+    "coarse cells that count a row twice": (
+        lambda: mock.patch("dpsynth.curator.MemoryCounter", _DoubleCounter),
+        worst(2, "add_remove"),
     ),
     "contributions not bounded": (lambda: mock.patch("dpsynth.split.bounded", _all_kept), worst(2, "add_remove")),
     "attack counts charged as one": (
@@ -496,6 +568,100 @@ def test_two_curators_keep_other_rows_and_hold_back_others(make_schema: Any, mak
     assert len(one[0] | one[1]) == 50
 
 
+# ---- what is selected, and what is refused -------------------------------------------------------------------------
+
+ROWS = [(0, 0, 0)] * 9 + [(1, 1, 1)] * 8 + [(2, 2, 0)] * 3 + [(5, 1, 0)] * 2
+SOME = [(0, 1), (0, 2), (1, 2), (0,)]
+
+
+@pytest.fixture
+def curator(make_schema: Any, make_frame: Any, open_curator: Any) -> Curator:
+    return open_curator(make_frame(ROWS, columns=3), make_schema(SIZES), seed=3)
+
+
+def guesses(columns: Sequence[tuple[int, ...]], value: int = 1) -> list[npt.NDArray[np.int64]]:
+    return [np.full([SIZES[c] for c in some], value, dtype=np.int64) for some in columns]
+
+
+def distances(columns: Sequence[tuple[int, ...]], expected: Sequence[npt.NDArray[np.int64]]) -> list[int]:
+    """The slow and obvious way."""
+    out = []
+    for some, guess in zip(columns, expected, strict=True):
+        exact = Counter(tuple(row[c] for c in some) for row in ROWS)
+        out.append(sum(abs(exact[cell] - int(guess[cell])) for cell in np.ndindex(guess.shape)))
+    return out
+
+
+def test_scores_are_l1_distances(curator: Curator) -> None:
+    expected = guesses(SOME)
+    noiseless = Noiseless(sigma_squared=VARIANCE)
+    assert curator.score(SOME, expected, noiseless).tolist() == distances(SOME, expected)
+    assert curator.score(SOME, iter(expected), noiseless).dtype == np.int64
+    noisy = curator.score(SOME, expected, DiscreteGaussian(sigma_squared=Fraction(10**6)))
+    assert noisy.shape == (4,)
+    assert set(noisy.tolist()).isdisjoint(distances(SOME, expected))  # four draws of sigma 1,000: fails in 1 % of seeds
+
+
+@pytest.mark.parametrize(
+    ("picks", "forest", "want"), [(1, False, [0]), (2, False, [0, 2]), (9, False, 4), (9, True, 3), (2, True, [0, 2])]
+)
+def test_the_furthest_come_first_and_all_picks_are_charged(
+    curator: Curator, picks: int, forest: bool, want: list[int] | int
+) -> None:
+    expected = guesses(SOME, 0)
+    expected[0][0, 0], expected[2][0, 0], expected[1][0, 0] = -500, -400, -300
+    recorder = Recorder(scale=Fraction(3))
+    found = curator.select(SOME, expected, recorder, picks=picks, forest=forest)
+    assert recorder.seen == [distances(SOME, expected)]
+    ranking = [0, 2, 3] if forest else [0, 2, 1, 3]  # (0, 2) closes a cycle with (0, 1) and (1, 2); (0,) closes none
+    assert found == (want if isinstance(want, list) else ranking[:want])
+    assert curator._reservation.spent[-1] == recorder.cost(sensitivity=curator.unit.l1, picks=picks)  # type: ignore[attr-defined]
+
+
+BAD_GUESSES = {
+    "floating point": lambda guess: guess.astype(float),
+    "other integers": lambda guess: guess.astype(np.int32),
+    "one number for all cells": lambda guess: np.array(1, dtype=np.int64),
+    "an axis less": lambda guess: guess.sum(axis=0),
+    "an axis of length one": lambda guess: guess[:, :1],
+    "axes swapped": lambda guess: guess.T,
+    "too large": lambda guess: guess + 2**41,
+    "too small": lambda guess: guess - 2**41,
+}
+
+
+@pytest.mark.parametrize("fault", BAD_GUESSES)
+@pytest.mark.parametrize("how", ["select", "score"])
+def test_a_guess_that_would_raise_the_sensitivity_is_refused(curator: Curator, how: str, fault: str) -> None:
+    mechanism = NoisyMax(scale=Fraction(1)) if how == "select" else DiscreteGaussian(sigma_squared=VARIANCE)
+    expected = guesses(SOME)
+    expected[1] = BAD_GUESSES[fault](expected[1])
+    with pytest.raises(ValueError, match="int64 counts in its shape"):
+        getattr(curator, how)(SOME, expected, mechanism)
+    for count in (3, 5):
+        with pytest.raises(ValueError, match="zip"):
+            getattr(curator, how)(SOME, (guesses(SOME) * 2)[:count], mechanism)
+
+
+def test_coarse_columns_count_the_rows_of_their_groups(curator: Curator) -> None:
+    noiseless = Noiseless(sigma_squared=VARIANCE)
+    curator.coarsen(COARSE)
+    assert curator.measure((3,), noiseless).values.tolist() == [20, 2, 0]
+    assert curator.measure((3, 4), noiseless).values.tolist() == [[8, 12], [2, 0], [0, 0]]
+    curator.coarsen(COARSE[1:])  # in place of those before, not after them
+    assert curator.measure((3,), noiseless).values.tolist() == [10, 12]
+    assert curator.measure((0,), noiseless).values.tolist() == [9, 8, 3, 0, 0, 2, 0, 0]
+    curator.coarsen([])
+    with pytest.raises(IndexError):
+        curator.measure((3,), noiseless)
+
+
+@pytest.mark.parametrize(("column", "groups"), [(0, [0, 1]), (3, [0, 1]), (-1, [0, 1]), (2, [0, 0, 1]), (1, [0] * 8)])
+def test_a_coarse_column_that_does_not_fit_is_refused(curator: Curator, column: int, groups: list[int]) -> None:
+    with pytest.raises(ValueError, match="coarse column"):
+        curator.coarsen([COARSE[0], Coarse(column=column, groups=np.array(groups))])
+
+
 # ---- charged before it is computed ---------------------------------------------------------------------------------
 
 
@@ -511,12 +677,14 @@ def test_nothing_is_counted_that_was_not_paid_for(
     curator = open_curator(frame, make_schema(SIZES), seed=1, reservation=Broke())
     with (
         mock.patch.object(type(curator._counter), "count", side_effect=AssertionError("counted")),
+        mock.patch.object(type(curator._counter), "count_each", side_effect=AssertionError("counted")),
         mock.patch.object(Judge, "succeeds", side_effect=AssertionError("judged")),
-        mock.patch.object(NoisyMax, "pick", side_effect=AssertionError("picked")),
+        mock.patch.object(NoisyMax, "top", side_effect=AssertionError("picked")),
     ):
         for ask in (
             lambda: curator.measure((0,), DiscreteGaussian(sigma_squared=VARIANCE)),
             lambda: curator.select([(0,)], [np.zeros(8, dtype=np.int64)], NoisyMax(scale=Fraction(1))),
+            lambda: curator.score([(0,)], [np.zeros(8, dtype=np.int64)], DiscreteGaussian(sigma_squared=VARIANCE)),
             lambda: curator.count_successes(TESTS, DiscreteGaussian(sigma_squared=VARIANCE)),
         ):
             with pytest.raises(BudgetExceeded):

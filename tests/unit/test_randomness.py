@@ -118,6 +118,8 @@ def test_a_forked_child_gets_nothing_and_the_parent_goes_on(
         rng.key,
         lambda: curator.measure((0,), noise),
         lambda: curator.select([(0,)], [np.zeros(2, dtype=np.int64)], NoisyMax(scale=Fraction(1))),
+        lambda: curator.score([(0,)], [np.zeros(2, dtype=np.int64)], noise),
+        lambda: curator.coarsen([]),
         lambda: curator.count_successes((), noise),
         curator.review_sample,
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -553,3 +555,21 @@ def test_private_rows_do_not_show_in_a_repr(csv_rows):
     rows = csv_rows(number(), "41", "42", schema=schema_of(number(), unit="who"), header="x,who")
     for thing in (rows, rows.records):
         assert not any(text in repr(thing) for text in ("41", "42", "array"))
+
+
+def test_files_are_read_and_written_without_importing_pandas(tmp_path):
+    """It takes a third of a second, and some of Arrow's conversions import it unasked."""
+    schema = schema_of(number(name="n"), integer(name="i"), category(name="c"), boolean(name="b"))
+    (tmp_path / "schema.toml").write_text(schema.to_toml(), encoding="utf-8")
+    (tmp_path / "0.csv").write_text("n,i,c,b\n1.5,3,a,true\n,,,\n1e1,+7,x,0\n", encoding="utf-8")
+    program = (
+        "import sys; from pathlib import Path; from dpsynth import Schema, reading; folder = Path(sys.argv[1]);"
+        "schema = Schema.load(folder / 'schema.toml');"
+        "files = [folder / name for name in ('0.csv', '1.parquet', '2.csv', '3.parquet')];"
+        "[reading.read(old, schema).records.write(new) for old, new in zip(files, files[1:])];"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    rows = [read(tmp_path / name, schema) for name in ("0.csv", "3.parquet")]
+    for name in schema.names:
+        assert values(rows[0], name) == values(rows[1], name)

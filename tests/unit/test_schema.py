@@ -285,7 +285,7 @@ def test_a_wrong_key_is_refused_by_name(keys, words):
         ("[read]\nencoding = 3", "encoding"),
         ('[read]\nmissing = "NA"', "missing"),
         ('[read]\nmissing = ["NA", "NA"]', "missing"),
-        ('[[constraint]]\nrule = "a > 1"', "[[constraint]] is not supported yet"),
+        ('[[constraint]]\nrule = "a > 1"', "constraint 1: 'a' at character 1 is a boolean"),
     ],
 )
 def test_a_wrong_table_key_is_refused_by_name(head, word):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass, field, replace
 from fractions import Fraction
@@ -16,15 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from dpsynth.coarsening import Coarse
 from dpsynth.curator import Curator
 from dpsynth.errors import BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
 from dpsynth.ledger import Ledger, Reservation
 from dpsynth.mechanisms.base import Columns, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
-from dpsynth.mechanisms.noisy_max import NoisyMax
+from dpsynth.mechanisms.noisy_max import NoisyMax, anything
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit
+from dpsynth.randomness import Rng
 from dpsynth.reading import read_frame
 from dpsynth.schema import Column, Schema
 from dpsynth.synthesizers.mst import Mst
@@ -49,6 +51,12 @@ MIXED = (
     Column(name="always", type="category", values=("one",)),
     Column(name="note", type="text"),
 )
+SINGLE = tuple(replace(MIXED[6], name=name) for name in ("always", "still", "ever"))
+WIDE = (
+    Column(name="age", type="integer", minimum=0, maximum=999, bins=1_000),
+    Column(name="town", type="category", values=("a", "b", "c", *(f"v{n}" for n in range(100))), unknown="other"),
+    Column(name="member", type="boolean", missing=True),
+)
 SCHEMAS: dict[str, Schema] = {
     "mixed": Schema(table="t", columns=MIXED, basis="test"),
     "persons": Schema(
@@ -57,6 +65,8 @@ SCHEMAS: dict[str, Schema] = {
     "one column": Schema(table="t", columns=MIXED[:1], basis="test"),
     "one cell": Schema(table="t", columns=MIXED[6:7], basis="test"),
     "two columns": Schema(table="t", columns=MIXED[3:5], basis="test", neighbours="replace"),
+    "single cells": Schema(table="t", columns=SINGLE, basis="test"),
+    "wide columns": Schema(table="t", columns=WIDE, basis="test"),
 }
 
 
@@ -73,7 +83,7 @@ def make_rows(schema: Schema, rows: int, *, seed: int = 0) -> pd.DataFrame:
             "town": pd.array(town, dtype="string"),
             "grade": pd.array([("low", "middle", "high", "?")[int(a) % 4] for a in age], dtype="string"),
             "member": pd.array(age > 40, dtype="boolean"),
-            "always": pd.array(["one"] * rows, dtype="string"),
+            **{name: pd.array(["one"] * rows, dtype="string") for name in ("always", "still", "ever")},
             "note": pd.array(["private"] * rows, dtype="string"),
             "who": pd.array([f"p{n // 2}" for n in range(rows)], dtype="string"),
         }
@@ -189,6 +199,7 @@ def test_the_stated_cost_is_what_the_reservation_saw_and_within_the_budget(
     schema = SCHEMAS[which]
     reservation = reserve(schema, epsilon=epsilon)
     model = fit(name, make_rows(schema, 80), schema, reservation, open_curator)
+    assert isinstance(model, GraphicalModel)
     events = reservation.events
     assert sum((cost for _, cost in events), Cost.zero()) == reservation.spent
     assert reservation.spent.fits(reservation.limit)
@@ -198,12 +209,15 @@ def test_the_stated_cost_is_what_the_reservation_saw_and_within_the_budget(
     for m in model.measurements:
         assert m.cost == Cost.zcdp(Fraction(schema.unit.l2_squared) / (2 * m.sigma_squared))
         assert m.values.dtype == np.int64
-        assert m.values.shape == tuple(schema.sizes[column] for column in m.columns)
+        assert m.values.shape == tuple(model.tree.sizes[column] for column in m.columns)
         assert m.columns == tuple(sorted(set(m.columns)))
 
 
-@every_synthesizer
-def test_the_charge_does_not_depend_on_the_rows(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+@pytest.mark.parametrize("name", ["independent", "mst"])
+def test_the_charge_of_a_fixed_plan_does_not_depend_on_the_rows(
+    name: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    """The others decide by noisy answers how many marginals to measure: `test_a_model_is_built_from_noisy_answers_alone`."""
     schema, charges = SCHEMAS["persons"], []
     for rows in (0, 1, 150):
         reservation = reserve(schema)
@@ -266,44 +280,86 @@ def test_a_part_of_the_reservation_is_not_overdrawn(name: str, reserve: Reserve,
 # ---- a model is its measurements -----------------------------------------------------------------------------------
 
 
-@dataclass
-class Replay:
-    """Holds no rows: gives again the answers that another curator gave."""
+Question = tuple[Any, ...]
 
-    schema: Schema
-    measured: list[Measurement]
-    picked: list[int]
-    asked: list[Columns] = field(default_factory=list)
+
+def asked(how: str, *what: Any) -> Question:
+    """A question that can be compared: arrays become lists."""
+    return how, *(
+        [a.tolist() for a in w] if isinstance(w, list) and w and isinstance(w[0], np.ndarray) else w for w in what
+    )
+
+
+@dataclass
+class Witness:
+    """A curator whose questions and answers are written down, with what each has to cost by its own rule."""
+
+    curator: Curator
+    questions: list[Question] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
+    costs: list[Fraction] = field(default_factory=list)
+
+    @property
+    def schema(self) -> Schema:
+        return self.curator.schema
 
     @property
     def unit(self) -> PrivacyUnit:
-        return self.schema.unit
+        return self.curator.unit
+
+    def coarsen(self, coarse: Sequence[Coarse]) -> None:
+        self._note(asked("coarsen", [made.groups for made in coarse], [made.column for made in coarse]), None)
+        self.curator.coarsen(coarse)
 
     def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
-        self.asked.append(columns)
-        answer = self.measured.pop(0)
-        assert (answer.columns, answer.sigma_squared) == (columns, mechanism.sigma_squared)
+        self.costs.append(Fraction(self.unit.l2_squared) / (2 * mechanism.sigma_squared))
+        return self._note(asked("measure", columns, mechanism), self.curator.measure(columns, mechanism))
+
+    def select(
+        self,
+        candidates: Sequence[Columns],
+        expected: Iterable[Any],
+        mechanism: NoisyMax,
+        *,
+        picks: int = 1,
+        forest: bool = False,
+    ) -> list[int]:
+        guesses = list(expected)
+        self.costs.append(picks * Fraction(2 * self.unit.l1) ** 2 / (8 * mechanism.scale**2))
+        found = self.curator.select(candidates, guesses, mechanism, picks=picks, forest=forest)
+        return self._note(asked("select", list(candidates), guesses, mechanism, picks, forest), found)
+
+    def score(
+        self, candidates: Sequence[Columns], expected: Iterable[Any], mechanism: DiscreteGaussian
+    ) -> npt.NDArray[np.int64]:
+        guesses = list(expected)
+        self.costs.append(Fraction(len(candidates) * self.unit.l1**2) / (2 * mechanism.sigma_squared))
+        found = self.curator.score(candidates, guesses, mechanism)
+        return self._note(asked("score", list(candidates), guesses, mechanism), found)
+
+    def _note(self, question: Question, answer: Any) -> Any:
+        self.questions.append(question)
+        self.answers.append(answer)
         return answer
 
-    def select(self, candidates: Sequence[Columns], expected: Sequence[npt.NDArray], mechanism: NoisyMax) -> int:
-        return self.picked.pop(0)
 
+class Replay(Witness):
+    """Holds no rows: gives the answers of a witness again, as long as the questions are the same, guesses and all."""
 
-@contextmanager
-def picks() -> Iterator[list[int]]:
-    """Selections that follow from the scores alone, written down."""
-    seen: list[int] = []
+    def __init__(self, witness: Witness) -> None:
+        super().__init__(mock.Mock(schema=witness.schema, unit=witness.unit))
+        self._seen = list(zip(witness.questions, witness.answers, strict=True))
 
-    def pick(self: NoisyMax, scores: Sequence[int]) -> int:
-        seen.append(int(np.argmax(scores)))
-        return seen[-1]
-
-    with mock.patch.object(NoisyMax, "pick", pick):
-        yield seen
+    def _note(self, question: Question, answer: Any) -> Any:
+        before, again = self._seen[len(self.questions)]
+        assert question == before
+        return super()._note(question, again)
 
 
 def same(one: Model, other: Model) -> bool:
     """Whether two models hold the same measurements and draw the same rows."""
+    if len(one.measurements) != len(other.measurements):
+        return False
     measured = [
         (a.columns, a.sigma_squared, a.cost) == (b.columns, b.sigma_squared, b.cost)
         and np.array_equal(a.values, b.values)
@@ -314,16 +370,35 @@ def same(one: Model, other: Model) -> bool:
 
 
 @every_synthesizer
-def test_a_model_is_built_from_noisy_answers_alone(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
-    schema = SCHEMAS["persons"]
-    with picks() as picked:
-        reservation = reserve(schema)
-        model = fit(name, make_rows(schema, 150), schema, reservation, open_curator)
-    replay = Replay(schema, list(model.measurements), list(picked))
-    again = SYNTHESIZERS[name]().fit(replay, budget=reservation.limit)  # type: ignore[arg-type]
-    assert same(model, again)
-    assert replay.measured == []
-    assert replay.picked == []
+@pytest.mark.parametrize("which", ["persons", "mixed", "two columns"])
+def test_a_model_is_built_from_noisy_answers_alone(
+    name: str, which: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
+    """Every question, guess, charge, line of progress and number of the model follows from answers that had noise."""
+    schema = SCHEMAS[which]
+    reservation = reserve(schema)
+    witness = Witness(open_curator(make_rows(schema, 150), schema, seed=1, reservation=reservation))
+    lines: list[str] = []
+    model = SYNTHESIZERS[name]().fit(witness, budget=reservation.limit, progress=lines.append)  # type: ignore[arg-type]
+    assert [Cost.zcdp(rho) for rho in witness.costs] == [cost for _, cost in reservation.events]
+    assert [id(a) for a in witness.answers if isinstance(a, Measurement)] == [id(m) for m in model.measurements]
+    replay, again = Replay(witness), list[str]()
+    repeated = SYNTHESIZERS[name]().fit(replay, budget=reservation.limit, progress=again.append)  # type: ignore[arg-type]
+    assert same(model, repeated)
+    assert replay.questions == witness.questions
+    assert lines == again != []
+
+
+@every_synthesizer
+def test_progress_says_the_same_for_two_tables(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+    schema, told = SCHEMAS["mixed"], list[list[str]]()
+    for rows in (3_000, 4_321):
+        reservation, lines = reserve(schema, epsilon="3"), list[str]()
+        curator = open_curator(make_rows(schema, rows, seed=rows), schema, seed=rows, reservation=reservation)
+        SYNTHESIZERS[name]().fit(curator, budget=reservation.limit, progress=lines.append)
+        told.append(lines)
+    assert told[0] == told[1]
+    assert not any(character in line for line in told[0] for character in "\n\r")
 
 
 @every_synthesizer
@@ -333,15 +408,71 @@ def test_the_order_of_rows_has_no_effect(name: str, which: str, reserve: Reserve
     schema, models = SCHEMAS[which], []
     frame = make_rows(schema, 150)
     for order in (np.arange(150), np.random.default_rng(5).permutation(150)):
-        with picks():
-            shuffled = frame.iloc[order].reset_index(drop=True)
-            models.append(fit(name, shuffled, schema, reserve(schema), open_curator, holdout=Fraction(1, 4)))
+        shuffled = frame.iloc[order].reset_index(drop=True)
+        models.append(fit(name, shuffled, schema, reserve(schema), open_curator, holdout=Fraction(1, 4)))
     assert same(models[0], models[1])
-    with picks():  # a row less, or other coins, is another model: the comparison can fail
-        fewer = fit(name, frame.iloc[:-9], schema, reserve(schema), open_curator, holdout=Fraction(1, 4))
-        others = fit(name, frame, schema, reserve(schema), open_curator, holdout=Fraction(1, 4), seed=2)
+    # a row less, or other coins, is another model: the comparison can fail
+    fewer = fit(name, frame.iloc[:-9], schema, reserve(schema), open_curator, holdout=Fraction(1, 4))
+    others = fit(name, frame, schema, reserve(schema), open_curator, holdout=Fraction(1, 4), seed=2)
     assert not same(models[0], fewer)
     assert not same(models[0], others)
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Mechanisms that cost what they cost and add nothing; of equal scores the first wins."""
+
+    def top(
+        self: NoisyMax, scores: Any, count: int, *, rng: Rng, admits: Callable[[int], bool] = anything
+    ) -> list[int]:
+        return [i for i in np.argsort(-np.asarray(scores), kind="stable").tolist() if admits(i)][:count]
+
+    with (
+        mock.patch.object(DiscreteGaussian, "add_noise", lambda self, counts, *, rng: np.array(counts)),
+        mock.patch.object(NoisyMax, "top", top),
+    ):
+        yield
+
+
+@every_synthesizer
+@pytest.mark.parametrize("epsilon", ["1", "100"])
+def test_the_order_of_columns_has_no_effect(
+    name: str, epsilon: str, make_schema: Any, make_frame: Any, open_curator: OpenCurator
+) -> None:
+    """Without noise, and without ties: every pair of columns has the same marginal, whatever their places are."""
+    rng, sizes, rows = np.random.default_rng(8), [4, 3, 5, 2, 12], 5_000
+    codes = np.zeros((rows, 5), dtype=np.int64)
+    codes[:, 0] = rng.choice(4, rows, p=[0.5, 0.3, 0.15, 0.05])
+    for c in range(1, 5):
+        other = np.minimum(rng.geometric(0.4, rows) - 1, sizes[c] - 1)
+        codes[:, c] = np.where(rng.random(rows) < 0.8 - 0.12 * c, (codes[:, c - 1] * 3 + c) % sizes[c], other)
+    schema, frame, found = make_schema(sizes), make_frame(codes, columns=5), []
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [1, 0, 4, 3, 2]):
+        moved = replace(schema, columns=tuple(schema.columns[i] for i in order))
+        curator = open_curator(frame[list(moved.names)], moved, seed=1)
+        with without_noise():
+            model = SYNTHESIZERS[name]().fit(curator, budget=Cap.of(epsilon, "1e-6").cost)
+        assert isinstance(model, GraphicalModel)
+        found.append([m.counts for m in model.marginals(combinations(schema.names, 2), refits=0)])
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            assert np.abs(one - other).sum() / 2 < 1e-6 * rows
+
+
+@every_synthesizer
+def test_a_curator_serves_two_fits(name: str, open_curator: OpenCurator) -> None:
+    """The second pays again, and its coarse columns take the place of the first one's."""
+    schema, budget = SCHEMAS["persons"], Cap.of("1", "1e-6").cost
+    curator = open_curator(make_rows(schema, 150), schema, seed=1)
+    spent = curator._reservation.spent
+    models = [SYNTHESIZERS[name]().fit(curator, budget=budget)]
+    first = sum(spent, Cost.zero())
+    models.append(SYNTHESIZERS[name]().fit(curator, budget=budget))
+    second = sum(spent, Cost.zero()).rho - first.rho
+    for model, rho in zip(models, (first.rho, second), strict=True):
+        assert_valid(model, schema)
+        assert budget.rho * Fraction(99, 100) <= rho <= budget.rho
+    assert not same(models[0], models[1])
 
 
 @every_synthesizer
@@ -416,29 +547,33 @@ def test_mst_learns_the_pairs_that_matter_and_independent_does_not(
         assert _distance(independent, pair, chain) > 0.15
 
 
-def test_selection_meets_every_pair_that_joins_two_parts(
-    make_schema: Any, make_frame: Any, open_curator: OpenCurator
+@pytest.mark.parametrize("name", ["mst", "wide"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_whatever_is_picked_a_spanning_tree_comes_out(
+    name: str, backwards: bool, make_schema: Any, make_frame: Any, open_curator: OpenCurator
 ) -> None:
-    """Whatever is picked, a spanning tree comes out, and each choice is paid for."""
-    for choice in (0, -1):
-        schema, asked = make_schema([2, 3, 2, 2, 2]), []
+    schema, calls = make_schema([2, 3, 2, 2, 2]), []
 
-        def pick(self: NoisyMax, scores: Sequence[int], choice: int = choice, asked: list[int] = asked) -> int:
-            asked.append(len(scores))
-            return choice % len(scores)
+    def top(self: NoisyMax, scores: Any, count: int, *, rng: Rng, admits: Callable[[int], bool]) -> list[int]:
+        calls.append((len(scores), count))
+        order = range(len(scores))[:: -1 if backwards else 1]
+        chosen = [index for index in order if admits(index)][:count]
+        calls.append(chosen)
+        return chosen
 
-        curator = open_curator(make_frame([], columns=5), schema, seed=1)
-        with mock.patch.object(NoisyMax, "pick", pick):
-            model = Mst().fit(curator, budget=Cap.of(1, "1e-6").cost)
-        assert len(asked) == 4
-        assert asked[0] == 10
-        assert asked == sorted(asked, reverse=True)
-        pairs = [m.columns for m in model.measurements if len(m.columns) == 2]
-        assert len(set(pairs)) == 4
-        reached = {0}
-        for _ in pairs:
-            reached |= {column for pair in pairs if reached & set(pair) for column in pair}
-        assert reached == set(range(5))
+    rows = [(n % 2, n % 3, n % 2, n // 7 % 2, n // 5 % 2) for n in range(3_000)]
+    curator = open_curator(make_frame(rows, columns=5), schema, seed=1)
+    with mock.patch.object(NoisyMax, "top", top):
+        model = SYNTHESIZERS[name]().fit(curator, budget=Cap.of(1, "1e-6").cost)
+    assert calls[0] == (10, 4)
+    pairs = [list(combinations(range(5), 2))[index] for index in calls[1]]
+    reached = {0}
+    for _ in pairs:
+        reached |= {column for pair in pairs if reached & set(pair) for column in pair}
+    assert reached == set(range(5))
+    assert len(pairs) == 4
+    measured = {m.columns for m in model.measurements if len(m.columns) == 2}
+    assert measured == set(pairs) if name == "mst" else measured <= set(pairs)
 
 
 # ---- the registry --------------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""AIM: measure what the model explains worst, as long as it fits, in few rounds.
+
+After McKenna, Mullins, Sheldon, Miklau. AIM: an adaptive and iterative mechanism for differentially private synthetic
+data. PVLDB 15(11), 2022, arXiv:2201.12677. What is kept: start from the one-way marginals, score the candidates of the
+workload against the model, choose within a bound on the model's size, measure, fit, go on. What is different, with what
+it gave in `docs/engine.md`: cells that noise would drown are merged first; all candidates are scored at once, with noise
+on each score, so that a round chooses many marginals and shares its budget among them knowingly; the first round takes
+a spanning forest, the next what that leaves unexplained; and the estimate shrinks each table towards the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+
+from dpsynth.curator import Curator
+from dpsynth.errors import UsageError
+from dpsynth.mechanisms.base import Columns
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.noisy_max import Forest, anything
+from dpsynth.models.graphical import GraphicalModel, frame
+from dpsynth.privacy import Cost
+from dpsynth.schema import Schema, quoted
+from dpsynth.synthesizers.base import Progress, silent
+from dpsynth.synthesizers.independent import one_way
+from dpsynth.synthesizers.selection import (
+    check_pairs,
+    expected_of,
+    guessed_sigma,
+    in_use,
+    measured,
+    merged,
+    worth_measuring,
+)
+
+_CELL_ROWS = 20_000_000  # cells of the model times rows of noise on a cell of a marginal
+_LEAST_CELLS = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """Measures the one-way marginals, then round by round the marginals of the workload that promise most.
+
+    Args:
+        workload: Names of two or more columns that matter together, with a positive weight each; None for all pairs,
+            with weight one.
+        max_cells: Of all cliques of the model together; nothing is measured that would need more. The more noise, the
+            smaller the model that serves best: fewer are used from 10 rows of noise a cell on, down to a tenth.
+        one_way_share: Part of rho for the one-way marginals.
+        selection_share: Part of rho for the scores of all rounds.
+        round_shares: Parts of the rest for the measurements of each round; they add up to one.
+        least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
+    """
+
+    workload: Mapping[tuple[str, ...], float] | None = None
+    max_cells: int = 2_000_000
+    one_way_share: Fraction = Fraction(1, 5)
+    selection_share: Fraction = Fraction(1, 20)
+    round_shares: tuple[Fraction, ...] = (Fraction(1, 3), Fraction(2, 3))
+    least: float = 3.0
+    name: str = "aim"
+
+    def __post_init__(self) -> None:
+        if min(self.one_way_share, self.selection_share, 1 - self.one_way_share - self.selection_share) <= 0:
+            raise ValueError("the shares of the one-way marginals, the selection and the rounds must be positive")
+        if sum(self.round_shares) != 1 or min(self.round_shares) <= 0:
+            raise ValueError("the shares of the rounds must be positive and add up to one")
+
+    def check(self, schema: Schema) -> None:
+        check_pairs(schema, largest=10_000_000, together=1_000_000_000)
+
+    def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
+        schema = curator.schema
+        weights = self._weights(schema)
+        progress("one-way marginals, with all of the budget")
+        if not weights:  # one column: nothing to measure together
+            return GraphicalModel.fitted(schema, one_way(curator, rho=budget.rho), groups=[])
+        found = one_way(curator, rho=budget.rho * self.one_way_share)
+        coarse = merged(schema, found, least=self.least)
+        curator.coarsen(coarse)
+        used = in_use(schema, coarse)
+        weights = {tuple(sorted(used[c] for c in columns)): w for columns, w in weights.items()}
+        candidates = list(weights)
+        sizes, held = frame(schema, [], coarse)
+        scoring = DiscreteGaussian.calibrated(
+            rho=budget.rho * self.selection_share / len(self.round_shares),
+            l2_squared=len(candidates) * curator.unit.l1**2,
+        )
+        for_pairs = unspent = budget.rho * (1 - self.one_way_share - self.selection_share)
+        model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
+        sigma = guessed_sigma(curator, rho=for_pairs)
+        max_cells = round(min(self.max_cells, max(_LEAST_CELLS, _CELL_ROWS / sigma)))
+        for number, share in enumerate(self.round_shares, start=1):
+            progress(
+                f"round {number} of {len(self.round_shares)}, {float(unspent / budget.rho):.0%} of the budget left"
+            )
+            scores = curator.score(candidates, expected_of(model, candidates), scoring)
+            known = {m.columns for m in found}
+            chosen = worth_measuring(
+                {c: weights[c] * float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
+                sizes=sizes,
+                held=held,
+                sigma=sigma,
+                max_cells=max_cells,
+                admits=Forest().admits if number < len(self.round_shares) else anything,
+            )
+            rho = for_pairs * share if number < len(self.round_shares) else unspent
+            if chosen:
+                found += measured(curator, chosen, rho=rho)
+                unspent -= rho
+            elif number == len(self.round_shares):  # nothing hangs together: what is left makes the columns better
+                found += one_way(curator, rho=rho)
+            held += chosen
+            model = GraphicalModel.fitted(schema, found, groups=held, coarse=coarse)
+        return model
+
+    def _weights(self, schema: Schema) -> dict[Columns, float]:
+        """The workload by index, each set in increasing order."""
+        if self.workload is None:
+            return dict.fromkeys(combinations(range(len(schema.sizes)), 2), 1.0)
+        out: dict[Columns, float] = {}
+        for names, weight in self.workload.items():
+            for name in names:
+                if name not in schema.names:
+                    raise UsageError(f"the workload names {quoted(name)}, which synthetic rows do not have")
+            if len(set(names)) < max(2, len(names)) or not 0 < weight < math.inf:
+                raise UsageError(
+                    "each part of a workload must name two or more columns, once each, and a positive weight"
+                )
+            out[tuple(sorted(schema.index(name) for name in names))] = weight
+        return out

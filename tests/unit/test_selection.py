@@ -1,0 +1,251 @@
+"""What the recipes share: merging rare cells, guesses, and choosing marginals within a bound on the model."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dpsynth.coarsening import Coarse
+from dpsynth.errors import UsageError
+from dpsynth.mechanisms.base import Columns, Measurement
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.noisy_max import Forest
+from dpsynth.models.graphical import GraphicalModel, frame
+from dpsynth.models.junction_tree import JunctionTree
+from dpsynth.privacy import Cap, Cost
+from dpsynth.schema import Column, Constraint, Schema
+from dpsynth.synthesizers.aim import Aim
+from dpsynth.synthesizers.selection import (
+    check_pairs,
+    expected_alone,
+    expected_of,
+    guessed_sigma,
+    in_use,
+    measured,
+    merged,
+    pairs_of,
+    worth_measuring,
+)
+
+
+def one_way(column: int, values: npt.ArrayLike, sigma: int = 2) -> Measurement:
+    return Measurement(
+        columns=(column,), values=np.asarray(values, np.int64), sigma_squared=Fraction(sigma) ** 2, cost=Cost.zero()
+    )
+
+
+COLUMNS = (
+    Column(name="age", type="integer", minimum=0, maximum=99, bins=5),
+    Column(name="grade", type="ordinal", values=("low", "middle", "high")),
+    Column(name="town", type="category", values=("a", "b", "c", "d")),
+    Column(name="income", type="number", minimum=0, maximum=3, bins=3, missing=True),
+    Column(name="tied", type="category", values=("a", "b", "c")),
+    Column(name="other", type="boolean"),
+)
+SCHEMA = Schema(
+    table="t", columns=COLUMNS, basis="test", constraints=(Constraint(rule="tied != 'a' or other == true"),)
+)
+ONES = [
+    one_way(0, [90, 2, 2, 1, 80]),
+    one_way(1, [1, 1, 1]),
+    one_way(2, [5, 80, 4, 90]),
+    one_way(3, [2, 90, 1, 50]),
+    one_way(4, [1, 1, 90]),
+    one_way(5, [40, 60]),
+]
+
+
+# ---- merging --------------------------------------------------------------------------------------------------------
+
+
+def test_rare_cells_are_merged_with_neighbours_where_there_is_an_order() -> None:
+    made = merged(SCHEMA, ONES, least=3.0)
+    assert [(coarse.column, coarse.groups.tolist()) for coarse in made] == [
+        (0, [0, 1, 1, 1, 1]),  # 2 + 2 + 1 is not 6 yet, with the next cell it is
+        (1, [0, 0, 0]),
+        (2, [2, 0, 2, 1]),
+        (3, [2, 0, 2, 1]),  # missing lies between no neighbours
+    ]
+    assert merged(SCHEMA, ONES, least=0.1) == []
+
+
+def test_a_column_of_a_constraint_stays_as_it_is() -> None:
+    free = Schema(table="t", columns=COLUMNS, basis="test")
+    assert [made.column for made in merged(free, ONES, least=3.0)] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_merged_is_measured_in_its_place() -> None:
+    made = merged(SCHEMA, ONES, least=3.0)
+    assert in_use(SCHEMA, made) == [6, 7, 8, 9, 4, 5]
+    assert in_use(SCHEMA, made[1:2]) == [0, 6, 2, 3, 4, 5]
+    sizes, held = frame(SCHEMA, [], made)
+    assert sizes == (5, 3, 4, 4, 3, 2, 2, 1, 3, 3)
+    assert {(0, 6), (1, 7), (2, 8), (3, 9), (4, 5)} == set(held)
+    assert pairs_of([3, 1, 2]) == [(1, 3), (2, 3), (1, 2)]
+
+
+# ---- guesses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model() -> GraphicalModel:
+    pair = Measurement(
+        columns=(5, 8), values=np.array([[60, 2, 1], [20, 88, 8]]), sigma_squared=Fraction(4), cost=Cost.zero()
+    )
+    return GraphicalModel.fitted(SCHEMA, [*ONES, pair], [(5, 8)], coarse=merged(SCHEMA, ONES, least=3.0))
+
+
+def test_guesses_are_whole_counts_in_the_shape_of_their_marginals(model: GraphicalModel) -> None:
+    wanted: list[Columns] = [(0, 2), (4, 5), (5, 8), (2, 5), (6, 8)]
+    sizes = model.tree.sizes
+    for guess, columns in zip(expected_of(model, wanted), wanted, strict=True):
+        assert (guess.dtype, guess.shape) == (np.int64, tuple(sizes[column] for column in columns))
+        names = [SCHEMA.names[column] for column in columns if column < 6]
+        if len(names) == 2:
+            assert np.array_equal(guess, np.rint(model.marginal(names, refits=0).counts))
+    alone = list(expected_alone(model, wanted))
+    for guess, columns in zip(alone, wanted, strict=True):
+        assert (guess.dtype, guess.shape) == (np.int64, tuple(sizes[column] for column in columns))
+        one, other = guess.sum(axis=1), guess.sum(axis=0)
+        assert np.abs(guess - np.outer(one, other) / guess.sum()).max() < 3  # independent, but for rounding
+    tied = next(expected_of(model, [(4, 5)]))
+    assert tied[0, 0] == 0  # what no row can be is not expected
+
+
+# ---- what is worth measuring ----------------------------------------------------------------------------------------
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> tuple[list[int], list[Columns], dict[Columns, float]]:
+    """Sizes of columns, what the model holds already, and distances of candidates."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=2, max_size=7))
+    column = st.integers(0, len(sizes) - 1)
+    held = draw(st.lists(st.sets(column, min_size=1, max_size=2).map(sorted).map(tuple), max_size=3))
+    sets = draw(st.lists(st.sets(column, min_size=2, max_size=3).map(sorted).map(tuple), max_size=12, unique=True))
+    return sizes, held, {columns: draw(st.floats(-100, 1_000)) for columns in sets}
+
+
+@given(choices(), st.integers(2, 400), st.sampled_from([0.1, 3.0, 100.0]))
+@settings(max_examples=150)
+def test_the_model_of_what_is_chosen_never_has_too_many_cells(
+    problem: tuple[list[int], list[Columns], dict[Columns, float]], max_cells: int, sigma: float
+) -> None:
+    sizes, held, distances = problem
+    assume(JunctionTree(sizes, held).cells <= max_cells)
+    chosen = worth_measuring(distances, sizes=sizes, held=held, sigma=sigma, max_cells=max_cells)
+    assert JunctionTree(sizes, [*held, *chosen]).cells <= max_cells
+    assert len(set(chosen)) == len(chosen)
+    assert all(distances[columns] > 0 for columns in chosen)
+    everything = worth_measuring(distances, sizes=sizes, held=held, sigma=sigma, max_cells=10**9)
+    assert set(everything) == {columns for columns, distance in distances.items() if distance > 0}
+    assert [
+        columns for columns in everything if columns in chosen
+    ] == chosen  # in the same order, less what is too large
+    for place, columns in enumerate(everything):  # and only what is too large is left out
+        before = [earlier for earlier in everything[:place] if earlier in chosen]
+        assert (JunctionTree(sizes, [*held, *before, columns]).cells <= max_cells) == (columns in chosen)
+
+
+@given(choices())
+@settings(max_examples=60)
+def test_a_forest_of_marginals_closes_no_cycle(
+    problem: tuple[list[int], list[Columns], dict[Columns, float]],
+) -> None:
+    sizes, _, distances = problem
+    forest = Forest().admits
+    chosen = worth_measuring(distances, sizes=sizes, held=[], sigma=1.0, max_cells=10**9, admits=forest)
+    parts = {column: {column} for column in range(len(sizes))}
+    for columns in chosen:
+        assert len({id(parts[column]) for column in columns}) == len(columns)
+        union = set().union(*(parts[column] for column in columns))
+        parts.update(dict.fromkeys(union, union))
+    for columns, distance in distances.items():  # and none is missing that would close none
+        if distance > 0 and columns not in chosen:
+            assert len({id(parts[column]) for column in columns}) < len(columns)
+
+
+def test_what_is_refused_for_its_size_leaves_room_in_the_forest() -> None:
+    """A candidate that does not fit must not count as connected."""
+    distances: dict[Columns, float] = {(0, 1): 900.0, (0, 2): 500.0, (1, 2): 400.0}
+    chosen = worth_measuring(distances, sizes=[30, 30, 2], held=[], sigma=0.01, max_cells=200, admits=Forest().admits)
+    assert chosen == [(0, 2), (1, 2)]
+
+
+def test_a_large_table_must_lie_further_off_than_a_small_one() -> None:
+    """Of the same distance, noise eats more of the table with more cells; without noise the further one is first."""
+    distances: dict[Columns, float] = {(0, 1): 110.0, (2, 3): 100.0, (0, 2): -5.0, (1, 3): 0.0}
+    quiet, loud = (
+        worth_measuring(distances, sizes=[20, 20, 2, 2], held=[], sigma=sigma, max_cells=10**6)
+        for sigma in (0.001, 10.0)
+    )
+    assert quiet == [(0, 1), (2, 3)]
+    assert loud == [(2, 3), (0, 1)]
+
+
+# ---- noise and cost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("neighbours", "max_rows"), [("add_remove", None), ("replace", None), ("replace", 4)])
+def test_the_guessed_noise_is_that_of_three_marginals_a_column(
+    neighbours: Any, max_rows: int | None, make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    schema = make_schema([3, 4, 2], neighbours=neighbours, max_rows=max_rows)
+    curator = open_curator(make_frame([(1, 1, 1)], columns=3, who=["a"] if max_rows else None), schema, seed=1)
+    rho = Fraction(1, 50)
+    exact = DiscreteGaussian.calibrated(rho=rho / 9, l2_squared=curator.unit.l2_squared)
+    assert guessed_sigma(curator, rho=rho) == pytest.approx(exact.sigma, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_what_is_measured_shares_the_budget_evenly(
+    count: int, make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    curator = open_curator(make_frame([(1, 1, 1)], columns=3), make_schema([3, 4, 2]), seed=1)
+    found = measured(curator, list(combinations(range(3), 2))[:count], rho=Fraction(1, 7))
+    assert len(found) == len({m.sigma_squared for m in found}) * count == count
+    spent = sum(curator._reservation.spent, Cost.zero()).rho
+    assert spent <= Fraction(1, 7)
+    assert count == 0 or spent > Fraction(99, 700)
+
+
+@pytest.mark.parametrize("max_cells", [60, 200, 2_000])
+def test_aim_never_grows_a_model_past_its_bound(
+    max_cells: int, make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    """Columns that all hang together: without the bound the model would be one table of 2,304 cells."""
+    rng, schema = np.random.default_rng(1), make_schema([4, 4, 4, 4, 3, 3])
+    base = rng.integers(0, 12, 4_000)
+    rows = np.column_stack([(base + rng.integers(0, 2, 4_000)) * (i + 1) % size for i, size in enumerate(schema.sizes)])
+    curator = open_curator(make_frame(rows, columns=6), schema, seed=1)
+    model = Aim(max_cells=max_cells).fit(curator, budget=Cap.of(20, "1e-6").cost)
+    links = sum(schema.sizes[made.column] * made.size for made in model.coarse)
+    assert model.tree.cells <= max(max_cells, sum(schema.sizes) + links)
+    if max_cells > 60:
+        assert any(len(m.columns) == 2 for m in model.measurements)
+
+
+def test_pairs_with_too_many_cells_are_refused_from_the_schema(make_schema: Any) -> None:
+    schema = make_schema([10, 20, 30])
+    check_pairs(schema, largest=600, together=1_100)
+    check_pairs(schema, largest=None, together=1_100)
+    check_pairs(make_schema([50]), largest=1, together=0)
+    with pytest.raises(UsageError, match="two columns"):
+        check_pairs(schema, largest=599, together=1_100)
+    with pytest.raises(UsageError, match="in pairs"):
+        check_pairs(schema, largest=None, together=1_099)
+
+
+def test_a_coarse_column_keeps_every_cell() -> None:
+    for made in merged(SCHEMA, ONES, least=3.0):
+        assert isinstance(made, Coarse)
+        assert len(made.groups) == SCHEMA.sizes[made.column]
+        assert math.prod(made.mask.shape) == made.size * len(made.groups)
+        assert np.all(made.mask.sum(axis=1) == 1)
