@@ -4,8 +4,8 @@ The trial is a person. A person's rows are scored together, so the values averag
 persons contribute may be any number in [0, 1]: `Rate` carries how many yes-or-no trials would be equally telling.
 
 Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209; Newcombe, Stat. Med. 17 (1998) 873, method 10; Clopper and Pearson,
-Biometrika 26 (1934) 404; DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837. Coverage is simulated in
-tests/statistical/attacking/test_interval_coverage.py.
+Biometrika 26 (1934) 404; DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837; those of the bounds on a privacy
+loss stand beside them. Coverage is simulated in tests/statistical/attacking/.
 """
 
 from __future__ import annotations
@@ -224,3 +224,146 @@ def _spread(hits: int, persons: int, sigma: float, confidence: float) -> tuple[f
     worst = min(max(worst, 0.0), 1.0)
     variance = worst * (1 - worst) / persons + (sigma / persons) ** 2 * (1 + max(rate, 0.0) ** 2)
     return rate, math.sqrt(variance)
+
+
+# ---- lower bounds on a privacy loss ------------------------------------------------------------------------------
+#
+# A game is played many times: a table with a canary, or without, goes in, and an attacker guesses which. Whatever a
+# mechanism promises bounds the pairs (true-positive rate, false-positive rate) that any attacker can reach, so a pair
+# that was reached bounds what the mechanism can truthfully promise. `trials` games are played on each side. The rates
+# are taken at their unfavourable Clopper-Pearson ends, each one-sided with half of the error: so all bounds below hold
+# together, and guesses of "present" and of "absent" need no correction for being two, because both use the same ends.
+# The rule that turns scores into guesses must not depend on the games that are counted.
+
+
+def clopper_pearson_low(successes: float, trials: int, *, confidence: float) -> float:
+    """The one-sided lower limit of a binomial proportion: it lies below the truth with probability `confidence`.
+
+    Source: Clopper and Pearson 1934, as quantile of a beta distribution; checked against the manuals of the R packages
+        GenBinomApps and stests, which state the same quantiles.
+    """
+    return 0.0 if successes <= 0 else float(stats.beta.ppf(1 - confidence, successes, trials - successes + 1))
+
+
+def clopper_pearson_high(successes: float, trials: int, *, confidence: float) -> float:
+    """The one-sided upper limit, the mirror image of `clopper_pearson_low`."""
+    return 1 - clopper_pearson_low(trials - successes, trials, confidence=confidence)
+
+
+def certain_rates(hits: int, false_alarms: int, trials: int, *, confidence: float) -> tuple[float, float]:
+    """The lowest true-positive and the highest false-positive rate; both hold together with at least `confidence`.
+
+    Args:
+        hits: Tables with the canary that the attacker called so, out of `trials`.
+        false_alarms: Tables without it that he called so, out of `trials`.
+        trials: Games on each side.
+        confidence: In (0, 1); the error is split equally over the two rates.
+    Raises:
+        ValueError: a count is outside 0 .. trials, or the confidence out of range.
+    """
+    if not (trials > 0 and 0 <= hits <= trials and 0 <= false_alarms <= trials):
+        raise ValueError(f"hits ({hits}) and false alarms ({false_alarms}) must lie in 0 .. trials ({trials})")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence ({confidence}) must lie in (0, 1)")
+    one_side = 1 - (1 - confidence) / 2
+    low = clopper_pearson_low(hits, trials, confidence=one_side)
+    return low, clopper_pearson_high(false_alarms, trials, confidence=one_side)
+
+
+def epsilon_lower_bound(hits: int, false_alarms: int, trials: int, *, delta: float, confidence: float) -> float:
+    """Lower bound on epsilon shown by a membership game, whatever the mechanism.
+
+    Under (epsilon, delta)-DP tpr <= e^epsilon fpr + delta, and the same with 1 - fpr and 1 - tpr in their places; the
+    better of the two bounds is returned.
+
+    Args:
+        hits, false_alarms, trials, confidence: As in `certain_rates`.
+        delta: Delta of the claim under test, in [0, 1).
+    Returns:
+        A bound >= 0. Zero means no evidence of leakage, not evidence of none.
+    Raises:
+        ValueError: a count, `delta` or `confidence` is out of range.
+    Source: the definition, applied to the guess and to its opposite (Kairouz, Oh, Viswanath, arXiv:1311.0776, call it
+        the privacy region), with Clopper-Pearson limits as in Nasr et al., S&P 2021, arXiv:2101.04535. Compared with
+        `epsilon_clopper_pearson` in google-deepmind/jax_privacy, auditing.py.
+    """
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta ({delta}) must lie in [0, 1)")
+    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
+    ratios = [(p - delta) / q for p, q in ((tpr, fpr), (1 - fpr, 1 - tpr)) if p > delta and q > 0]
+    return max([0.0, *(math.log(ratio) for ratio in ratios)])
+
+
+_ORDERS = np.concatenate([[1 + 1e-6], 1 + np.geomspace(0.01, 1e4, 200)])
+
+
+def rho_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: float) -> float:
+    """Lower bound on rho, for zero-concentrated DP, shown by a membership game, whatever the mechanism.
+
+    A guess is a post-processing with two outcomes, so the Renyi divergence of the two guesses is at most rho a at every
+    order a, in both directions. With unlimited games and Gaussian noise the bound comes to two thirds of the true rho
+    (2 / pi where rho is small): a claim that is too low by less than a factor of 1.6 is never contradicted.
+
+    Args:
+        hits, false_alarms, trials, confidence: As in `certain_rates`.
+    Returns:
+        A bound >= 0. Zero means no evidence of leakage, not evidence of none.
+    Source: Bun and Steinke, arXiv:1605.02065, Definition 1.1 and Lemma 2.2 (data processing). Riess et al., PMLR 306
+        (2026), show that no test can refute more of a Renyi claim than two outcomes do at all orders (abstract read).
+    """
+    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
+    return _divergence_per_order(tpr, fpr)
+
+
+def _divergence_per_order(tpr: float, fpr: float) -> float:
+    """The largest D_a / a over both directions, for coins of probability tpr > fpr; 0 if tpr is not above fpr."""
+    if tpr <= fpr:
+        return 0.0
+    a, best = _ORDERS, 0.0
+    for p, q in ((tpr, fpr), (fpr, tpr)):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a coin may be certain
+            heads = np.where(p > 0, a * np.log(p) + (1 - a) * np.log(q), -np.inf)
+            tails = np.where(p < 1, a * np.log1p(-p) + (1 - a) * np.log1p(-q), -np.inf)
+            best = max(best, float(np.max(np.logaddexp(heads, tails) / ((a - 1) * a))))
+    return best
+
+
+def mu_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: float) -> float:
+    """Lower bound on mu if the mechanism is Gaussian: finds bugs, and decides nothing.
+
+    It is sharper than `rho_lower_bound` because it assumes the shape of the trade-off between the two rates. Discrete
+    Gaussian noise and private selection do not have exactly this shape, so a mu above the claim is a reason to look,
+    never a failure by itself.
+
+    Returns:
+        A bound >= 0.
+    Source: Dong, Roth, Su, arXiv:1905.02383, equation 6, with Clopper-Pearson limits as in Nasr et al., USENIX Security
+        2023, arXiv:2302.07956. Compared with `epsilon_from_gdp` in google-deepmind/jax_privacy, auditing.py.
+    """
+    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
+    return max(0.0, float(stats.norm.ppf(tpr) - stats.norm.ppf(fpr))) if tpr > fpr else 0.0
+
+
+def gaussian_epsilon(mu: float, *, delta: float) -> float:
+    """The epsilon at which a Gaussian mechanism of parameter mu satisfies (epsilon, delta)-DP exactly; at least 0.
+
+    Source: delta = Phi(-eps / mu + mu / 2) - e^eps Phi(-eps / mu - mu / 2): Dong, Roth, Su, arXiv:1905.02383,
+        Corollary 2.13; checked against the manual of the R package fdp (gdp_to_epsdelta).
+    """
+    if mu < 0 or not 0 < delta < 1:
+        raise ValueError("mu must be at least 0 and delta inside (0, 1)")
+
+    def excess(epsilon: float) -> float:
+        first = float(stats.norm.logcdf(-epsilon / mu + mu / 2))
+        second = epsilon + float(stats.norm.logcdf(-epsilon / mu - mu / 2))
+        return math.exp(first) * -math.expm1(min(second - first, 0.0)) - delta
+
+    if mu == 0 or excess(0.0) <= 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    while excess(high) > 0:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,12 +14,20 @@ from attacks.intervals import (
     Interval,
     Rate,
     area,
+    certain_rates,
     clopper_pearson,
+    clopper_pearson_high,
+    clopper_pearson_low,
     control_persons_needed,
     difference,
+    epsilon_lower_bound,
     excess_interval,
+    gaussian_epsilon,
+    mu_lower_bound,
     noisy_rate_interval,
+    rho_lower_bound,
 )
+from dpsynth import Cost, tpr_bound
 
 
 def of_count(successes: int, trials: int) -> Rate:
@@ -158,3 +168,116 @@ def test_noisy_counts_may_be_negative() -> None:
     interval = noisy_rate_interval(-30, 2000, sigma=40.0, confidence=0.90)
     assert interval is not None
     assert interval.low < -30 / 2000 < interval.high
+
+
+# ---- lower bounds on a privacy loss ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (3, 20), (17, 20), (20, 20), (250, 1000)])
+def test_one_sided_limits_are_the_ends_of_the_two_sided_interval(successes: int, trials: int) -> None:
+    both = clopper_pearson(successes, trials, confidence=0.9)
+    assert clopper_pearson_low(successes, trials, confidence=0.95) == pytest.approx(both.low)
+    assert clopper_pearson_high(successes, trials, confidence=0.95) == pytest.approx(both.high)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(1, 20), (7, 50), (49, 50)])
+def test_one_sided_limits_are_where_the_binomial_tail_is_the_error(successes: int, trials: int) -> None:
+    def at_least(p: float) -> float:
+        return sum(math.comb(trials, n) * p**n * (1 - p) ** (trials - n) for n in range(successes, trials + 1))
+
+    assert at_least(clopper_pearson_low(successes, trials, confidence=0.99)) == pytest.approx(0.01)
+    high = clopper_pearson_high(successes - 1, trials, confidence=0.99)
+    assert 1 - at_least(high) == pytest.approx(0.01)
+
+
+PERFECT = [(20, 0.81), (50, 1.84), (100, 2.57), (200, 3.28), (500, 4.21), (1000, 4.91), (2000, 5.60), (10000, 7.21)]
+
+
+@pytest.mark.parametrize(("fits", "shown"), PERFECT)
+def test_what_a_perfect_attack_can_show(fits: int, shown: float) -> None:
+    """Half of the fits on each side, no error, 95 %: ln((1 - x) / x) for x = 1 - 0.025^(2 / fits)."""
+    x = 1 - 0.025 ** (2 / fits)
+    bound = epsilon_lower_bound(fits // 2, 0, fits // 2, delta=0, confidence=0.95)
+    assert bound == pytest.approx(math.log((1 - x) / x))
+    assert bound == pytest.approx(shown, abs=0.005)
+
+
+def test_delta_counts_as_it_says() -> None:
+    """(tpr - delta) / fpr by hand."""
+    tpr, fpr = certain_rates(80, 10, 100, confidence=0.99)
+    assert tpr == pytest.approx(clopper_pearson_low(80, 100, confidence=0.995))
+    assert fpr == pytest.approx(clopper_pearson_high(10, 100, confidence=0.995))
+    bound = epsilon_lower_bound(80, 10, 100, delta=0.1, confidence=0.99)
+    assert bound == pytest.approx(math.log((tpr - 0.1) / fpr))
+    assert epsilon_lower_bound(80, 10, 100, delta=0.7, confidence=0.99) == 0
+
+
+def test_calling_absent_counts_as_much_as_calling_present() -> None:
+    assert epsilon_lower_bound(100, 60, 100, delta=0, confidence=0.95) == pytest.approx(
+        epsilon_lower_bound(40, 0, 100, delta=0, confidence=0.95)
+    )
+    assert epsilon_lower_bound(100, 60, 100, delta=0, confidence=0.95) > 1
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 10), (0, 10, 10), (0, 0, 10), (10, 10, 10)])
+def test_no_advantage_shows_nothing(counts: tuple[int, int, int]) -> None:
+    assert epsilon_lower_bound(*counts, delta=0, confidence=0.95) == 0
+    assert rho_lower_bound(*counts, confidence=0.95) == 0
+    assert mu_lower_bound(*counts, confidence=0.95) == 0
+
+
+@pytest.mark.parametrize("counts", [(11, 0, 10), (0, -1, 10), (0, 0, 0)])
+def test_impossible_games_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="trials"):
+        epsilon_lower_bound(*counts, delta=0, confidence=0.95)
+    with pytest.raises(ValueError, match="trials"):
+        rho_lower_bound(*counts, confidence=0.95)
+
+
+@pytest.mark.parametrize(("delta", "confidence"), [(-0.1, 0.9), (1.0, 0.9), (0, 0), (0, 1)])
+def test_settings_out_of_range_are_refused(delta: float, confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"delta|confidence"):
+        epsilon_lower_bound(5, 1, 10, delta=delta, confidence=confidence)
+
+
+@pytest.mark.parametrize("counts", [(300, 0, 300), (250, 50, 300), (60, 0, 300), (300, 240, 300), (180, 100, 300)])
+def test_a_bound_on_rho_is_the_least_cost_that_allows_such_rates(counts: tuple[int, int, int]) -> None:
+    """Two ways to the same border: `tpr_bound` looks for the rate that a cost allows."""
+    tpr, fpr = certain_rates(*counts, confidence=0.95)
+    rho = Fraction(rho_lower_bound(*counts, confidence=0.95))
+    assert rho > 0
+    assert tpr_bound(Cost.zcdp(rho * Fraction(101, 100)), fpr) >= tpr
+    assert tpr_bound(Cost.zcdp(rho * Fraction(96, 100)), fpr) < tpr
+
+
+def test_a_bound_on_rho_is_a_divergence_by_hand() -> None:
+    """At order 1 it is the Kullback-Leibler divergence, and no other order shows more for these rates."""
+    p, q = certain_rates(85, 15, 100, confidence=0.9)
+    by_hand = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert rho_lower_bound(85, 15, 100, confidence=0.9) == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mu", "epsilon"), [(0.142, 0.5), (0.268, 1.0), (0.502, 2.0), (0.925, 4.0), (1.666, 8.0), (2.0, 10.0)]
+)
+def test_gaussian_epsilon_is_the_analytic_one(mu: float, epsilon: float) -> None:
+    """delta = 1e-5: Phi(mu / 2 - eps / mu) - e^eps Phi(-mu / 2 - eps / mu), by hand and as tabulated to three digits."""
+    exact = gaussian_epsilon(mu, delta=1e-5)
+    phi = NormalDist().cdf
+    assert phi(mu / 2 - exact / mu) - math.exp(exact) * phi(-mu / 2 - exact / mu) == pytest.approx(1e-5, rel=1e-6)
+    assert exact == pytest.approx(epsilon, abs=0.005)
+
+
+def test_gaussian_epsilon_at_its_ends() -> None:
+    assert gaussian_epsilon(0.0, delta=1e-5) == 0
+    assert gaussian_epsilon(1e-6, delta=1e-5) == 0
+    assert gaussian_epsilon(40.0, delta=1e-9) > 800
+    with pytest.raises(ValueError, match="delta"):
+        gaussian_epsilon(1.0, delta=0.0)
+
+
+def test_mu_is_the_distance_of_two_quantiles() -> None:
+    p, q = certain_rates(90, 20, 100, confidence=0.95)
+    normal = NormalDist()
+    expected = normal.inv_cdf(p) - normal.inv_cdf(q)
+    assert mu_lower_bound(90, 20, 100, confidence=0.95) == pytest.approx(expected)
