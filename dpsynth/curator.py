@@ -34,7 +34,7 @@ from dpsynth.table import Records, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-_LARGEST_GUESS = 2**40  # rows; so many cells of it as fit into memory do not overflow a sum
+_LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far below 2**63
 
 BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
@@ -236,7 +236,8 @@ class Curator(Private):
         """
         out = np.empty(len(candidates), dtype=np.int64)
         for i, (exact, guess) in enumerate(zip(self._counter.count_each(candidates), expected, strict=True)):
-            if guess.dtype != np.int64 or guess.shape != exact.shape or np.abs(guess).max(initial=0) > _LARGEST_GUESS:
+            bound = max(guess.max(initial=0), -(guess.min(initial=0) + 1))  # the least int64 has no absolute value
+            if guess.dtype != np.int64 or guess.shape != exact.shape or bound >= _LARGEST_GUESS or guess.size > 2**24:
                 raise ValueError("what is expected of a marginal must be moderate int64 counts in its shape")
             out[i] = np.abs(exact - guess).sum()
         return out

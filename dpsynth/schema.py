@@ -41,6 +41,7 @@ OTHER = "other"
 MAX_DECIMALS = 15
 MAX_COLUMN_CELLS = 2**16
 MAX_CELLS = 2**20
+MAX_ROWS = 10**6
 
 _ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{n}" for n in range(1250, 1259))}
 _TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
@@ -380,6 +381,8 @@ class Schema:
         _name(self.entity, "unit", "entity")
         if self.max_rows is not None:
             _count(self.max_rows, "unit", "max_rows")
+            if self.max_rows > MAX_ROWS:
+                _refuse("unit", f"max_rows must be at most {MAX_ROWS}")
         if self.unit_column is None:
             if self.entity != "row" or self.max_rows != 1:
                 _refuse("unit", "column must name the column that says to whom a row belongs")

@@ -122,9 +122,13 @@ def collect(run: Run) -> Evidence:
         "guarantee": _guarantee(run),
         "implementation": {
             "noise": _p0("exact discrete Gaussian, integer arithmetic (arXiv:2004.00010)", "implementation"),
-            "selection": _p0("exact noisy max of OpenDP (arXiv:2004.07223)", "implementation"),
+            "selection": _p0(
+                "exact Gumbel noise on integer scores (exponential mechanism, arXiv:2004.07223, arXiv:1905.04273), "
+                "or exact discrete Gaussian noise on every score",
+                "implementation",
+            ),
             "randomness": _p0(
-                "operating system's entropy for noise and split, OpenDP's own draw of it for selection; no seed exists",
+                "operating system's entropy for noise, selection and split; no seed exists",
                 "implementation",
             ),
             "floating_point": _p0(False, "implementation"),
@@ -334,7 +338,9 @@ def _utility(run: Run) -> dict[str, Any]:
         "tv1": Leaf(sum(d.tv for d in ones) / len(ones), "P1", f"mean {src}, single columns"),
     }
     if pairs:
-        out["tv2"] = Leaf(sum(d.tv for d in pairs) / len(pairs), "P1", f"mean {src}, measured pairs")
+        out["tv2"] = Leaf(
+            sum(d.tv for d in pairs) / len(pairs), "P1", f"mean {src}, measured pairs, after rare cells were merged"
+        )
     return out
 
 

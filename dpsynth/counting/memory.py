@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from threading import RLock
 
 import numpy as np
 
@@ -37,28 +38,33 @@ class MemoryCounter:
         self._columns = [np.ascontiguousarray(column, dtype=np.int32) for column in table.codes.T]
         self._kept: dict[Columns, IntArray] = {}
         self._room = _KEPT_CELLS
+        self._lock = RLock()
 
     def coarsen(self, coarse: Sequence[Coarse]) -> None:
         """Puts coarse columns after the declared ones, in place of those that were there."""
-        del self._sizes[self._declared :], self._columns[self._declared :]
-        self._kept = {columns: kept for columns, kept in self._kept.items() if max(columns, default=0) < self._declared}
-        self._room = _KEPT_CELLS - sum(counts.size for counts in self._kept.values())
-        self._sizes += [made.size for made in coarse]
-        self._columns += [made.groups.astype(np.int32)[self._columns[made.column]] for made in coarse]
+        with self._lock:
+            del self._sizes[self._declared :], self._columns[self._declared :]
+            self._kept = {
+                columns: kept for columns, kept in self._kept.items() if max(columns, default=0) < self._declared
+            }
+            self._room = _KEPT_CELLS - sum(counts.size for counts in self._kept.values())
+            self._sizes += [made.size for made in coarse]
+            self._columns += [made.groups.astype(np.int32)[self._columns[made.column]] for made in coarse]
 
     def shape(self, columns: Columns) -> tuple[int, ...]:
         """The cells of each column."""
         return tuple(self._sizes[column] for column in columns)
 
     def count(self, columns: Columns) -> IntArray:
-        if columns in self._kept:
-            return self._kept[columns]
-        shape = self.shape(columns)
-        if math.prod(shape) >= 2**31:
-            raise ValueError(f"a marginal of {math.prod(shape)} cells is too large to count in memory")
-        counts = self._counted(columns)
-        self._keep(columns, counts)
-        return counts
+        with self._lock:
+            if columns in self._kept:
+                return self._kept[columns]
+            shape = self.shape(columns)
+            if math.prod(shape) >= 2**31:
+                raise ValueError(f"a marginal of {math.prod(shape)} cells is too large to count in memory")
+            counts = self._counted(columns)
+            self._keep(columns, counts)
+            return counts
 
     def _counted(self, columns: Columns) -> IntArray:
         """One pass over the rows."""

@@ -123,7 +123,7 @@ class NoisyMax:
         for index, above in zip(order.tolist(), rest.tolist(), strict=True):
             undecided.append(index)
             lowest = min(lowest, float(low[index]))
-            if lowest <= above:
+            if lowest <= above and above > -math.inf:  # nothing is further down than the last
                 continue
             if len(undecided) > 1:
                 rivals = [

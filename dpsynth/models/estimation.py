@@ -1,8 +1,7 @@
 """From noisy marginals to one distribution: pool them, shrink them, and fit a junction tree to what is left.
 
 1. **Pool.** Marginals that overlap say the same thing more than once. Every table is moved to the best linear unbiased
-   estimate of each of its smaller marginals, from the empty one up: inverse-variance weights (Gauss-Markov), after which
-   all tables agree.
+   estimate of each of its smaller marginals, from the empty one up: inverse-variance weights (Gauss-Markov).
 2. **Shrink.** What a table says beyond the model's expectation e is signal plus noise of known variance. In each cell
    the signal is drawn from a mixture of normal distributions around zero whose widths are multiples of e (and of the root
    of e sigma), with weights found by EM from the table itself: empirical Bayes, in the manner of adaptive shrinkage
@@ -37,6 +36,7 @@ _RELATIVE = np.array([0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4])  # widths o
 _ABSOLUTE = np.array([0.5, 2.0])  # widths of the signal, in roots of expected rows times sigma
 _FIRST, _NEXT = 20, 3  # steps of EM when a table is first shrunk, and when it is shrunk anew
 _PROJECTIONS = 12
+_MOST_ROWS = 2.0**34  # more is noise
 _LEAST = 1e-9  # rows; no cell is ruled out by noise
 
 
@@ -82,10 +82,10 @@ class _Target:
 
 
 def noisy_total(measurements: Sequence[Measurement]) -> float:
-    """The number of rows, at least 1: each measurement's sum, weighted by the inverse of its variance."""
+    """The number of rows: each measurement's sum, weighted by the inverse of its variance; in 1 .. 2**34."""
     weights = [1 / (m.values.size * float(m.sigma_squared)) for m in measurements]
     sums = [float(m.values.sum()) for m in measurements]
-    return max(1.0, float(np.dot(weights, sums) / np.sum(weights)))
+    return min(max(1.0, float(np.dot(weights, sums) / np.sum(weights))), _MOST_ROWS)
 
 
 def estimate(
@@ -174,7 +174,11 @@ def _in_coarse_cells(table: _Table, groups: IntArray, column: int) -> _Table:
 
 
 def _pool(tables: Sequence[_Table]) -> None:
-    """Moves all tables to the inverse-variance mean of each marginal that several of them have."""
+    """Moves all tables to the inverse-variance mean of each marginal that several of them have, from the empty one up.
+
+    Where each table has one variance this is least squares, and all tables agree afterwards. Coarse cells differ in
+    variance: there they agree nearly, and the projection that follows does the rest.
+    """
     holders: dict[Columns, list[_Table]] = {}
     for table in tables:
         for length in range(len(table.columns) + 1):

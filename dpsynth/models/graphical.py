@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from dpsynth.schema import Column, Schema, quoted
 from dpsynth.table import Records, Table
 
 _FORMAT = "dpsynth.model/2"
+_MOST_CELLS = 2**26  # of a model that is read from a file: 512 MB
 _REFITS = 40  # their scatter is known to within about a tenth
 _REFIT_SEED = 20261122
 _PROPOSALS = 5_000_000  # rows that may be proposed before a condition counts as too unlikely
@@ -411,12 +413,16 @@ class GraphicalModel:
         """
         try:
             facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            with zipfile.ZipFile(folder / "model.npz") as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > 8 * _MOST_CELLS:
+                    raise ValueError
             with (folder / "model.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 coarse = tuple(
                     Coarse(column=made["column"], groups=np.array(made["groups"], dtype=np.int64))
                     for made in facts["coarse"]
                 )
-                tree = JunctionTree(*frame(schema, [tuple(clique) for clique in facts["cliques"]], coarse))
+                sizes = frame(schema, [], coarse)[0]
+                tree = JunctionTree.of_cliques(sizes, [tuple(clique) for clique in facts["cliques"]])
                 potentials = tuple(
                     (tuple(columns), arrays[f"potential_{i}"]) for i, columns in enumerate(facts["potentials"])
                 )
@@ -424,17 +430,20 @@ class GraphicalModel:
                     Measurement(
                         columns=tuple(m["columns"]),
                         values=arrays[f"measurement_{i}"],
-                        sigma_squared=Fraction(m["sigma_squared"]),
-                        cost=Cost.zcdp(Fraction(m["rho"])),
+                        sigma_squared=_fraction(m["sigma_squared"]),
+                        cost=Cost.zcdp(_fraction(m["rho"])),
                     )
                     for i, m in enumerate(facts["measurements"])
                 )
-            found = [list(clique) for clique in tree.cliques]
-            if facts["format"] != _FORMAT or found != facts["cliques"]:
+            if facts["format"] != _FORMAT:
+                raise ValueError
+            if any(m.values.dtype != np.int64 or m.sigma_squared == 0 for m in measurements):
                 raise ValueError
             total = float(facts["total"])
-            if not (math.isfinite(total) and total >= 1):
+            if not (math.isfinite(total) and total >= 1 and tree.cells <= _MOST_CELLS):
                 raise ValueError
+            for columns in frame(schema, [], coarse)[1]:
+                tree.holder(columns)
             for columns, potential in potentials:
                 if (
                     potential.shape != tuple(tree.sizes[column] for column in columns)
@@ -470,6 +479,13 @@ def frame(
     sizes = (*schema.sizes, *(made.size for made in coarse))
     links = [(made.column, len(schema.sizes) + place) for place, made in enumerate(coarse)]
     return sizes, [*groups, *(columns for columns, _ in schema.rules.masks), *links]
+
+
+def _fraction(text: str) -> Fraction:
+    """A fraction that `save` may have written: not negative, and no exponent, which could take for ever to expand."""
+    if not re.fullmatch(r"[0-9]{1,400}(/[0-9]{1,400})?", text):
+        raise ValueError
+    return Fraction(text)
 
 
 def check_constraints(schema: Schema) -> None:

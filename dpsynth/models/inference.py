@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from string import ascii_letters
 
 import numpy as np
 
@@ -15,10 +16,9 @@ from dpsynth.mechanisms.base import Columns
 from dpsynth.models.junction_tree import NEVER, FloatArray, JunctionTree
 
 MAX_CELLS = 2**24  # of one table, or of all cliques of a tree, made to answer a question
-_MAX_WORK = 2**28  # products on the way
 
 
-def joint(tree: JunctionTree, cells: Sequence[FloatArray], columns: Columns) -> FloatArray:
+def joint(tree: JunctionTree, cells: Sequence[FloatArray], columns: Columns, *, most: int = 2**28) -> FloatArray:
     """The probability of each combination of the cells of `columns`, in their order.
 
     Inside one clique it is read off. Else the cliques between those that hold the columns, each summed to what is asked
@@ -27,6 +27,7 @@ def joint(tree: JunctionTree, cells: Sequence[FloatArray], columns: Columns) -> 
     Args:
         cells: Probability of each cell of each clique, as `tree.calibrate` gives them.
         columns: Different from each other.
+        most: Products that one step on the way may take.
     Raises:
         UsageError: that would be too much work.
     """
@@ -50,7 +51,7 @@ def joint(tree: JunctionTree, cells: Sequence[FloatArray], columns: Columns) -> 
         while told:
             their_axes, message = told.pop()
             needed = asked.union(upward, *(later for later, _ in told))
-            axes, table = _product(tree, axes, table, their_axes, message, kept=needed)
+            axes, table = _product(tree, axes, table, their_axes, message, kept=needed, most=most)
         if above is None:
             return _summed(axes, table, columns)
         new = tuple(axis for axis, column in enumerate(axes) if column not in upward)
@@ -60,13 +61,20 @@ def joint(tree: JunctionTree, cells: Sequence[FloatArray], columns: Columns) -> 
 
 
 def _product(
-    tree: JunctionTree, axes: Columns, table: FloatArray, others: Columns, other: FloatArray, *, kept: set[int]
+    tree: JunctionTree,
+    axes: Columns,
+    table: FloatArray,
+    others: Columns,
+    other: FloatArray,
+    *,
+    kept: set[int],
+    most: int,
 ) -> tuple[Columns, FloatArray]:
     """Two tables multiplied cell by cell and summed to the columns that are kept."""
     both = sorted({*axes, *others})
-    if math.prod(tree.sizes[column] for column in both) > _MAX_WORK:
+    if math.prod(tree.sizes[column] for column in both) > most or len(both) > len(ascii_letters):
         raise UsageError("these columns are too many or too far apart to be counted together: ask for fewer")
-    letter = {column: chr(ord("a") + n) for n, column in enumerate(both)}
+    letter = dict(zip(both, ascii_letters, strict=False))
     out = tuple(column for column in both if column in kept)
     left, right, to = ("".join(letter[column] for column in some) for some in (axes, others, out))
     return out, np.einsum(f"{left},{right}->{to}", table, other)

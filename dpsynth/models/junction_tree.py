@@ -52,10 +52,30 @@ class JunctionTree:
     """
 
     def __init__(self, sizes: Sequence[int], groups: Iterable[Columns]) -> None:
+        self._set_up(sizes, triangulated(sizes, groups))
+
+    @classmethod
+    def of_cliques(cls, sizes: Sequence[int], cliques: Sequence[Columns]) -> JunctionTree:
+        """The tree over these cliques, in this order.
+
+        Raises:
+            ValueError: they are not the maximal cliques of a triangulated graph.
+        """
+        if sorted(triangulated(sizes, cliques)) != sorted(cliques):
+            raise ValueError("the cliques must be those of a triangulated graph")
+        tree = cls.__new__(cls)
+        tree._set_up(sizes, cliques)
+        return tree
+
+    def _set_up(self, sizes: Sequence[int], cliques: Sequence[Columns]) -> None:
         self.sizes = tuple(sizes)
-        self.cliques = triangulated(self.sizes, groups)
+        self.cliques = tuple(cliques)
         self.edges = _join(self.cliques, self.sizes)
         self.shapes = tuple(tuple(self.sizes[column] for column in clique) for clique in self.cliques)
+        self._holding: dict[int, list[int]] = {}
+        for index, clique in enumerate(self.cliques):
+            for column in clique:
+                self._holding.setdefault(column, []).append(index)
 
     @property
     def cells(self) -> int:
@@ -68,7 +88,8 @@ class JunctionTree:
         Raises:
             ValueError: none does.
         """
-        holders = [i for i, clique in enumerate(self.cliques) if set(columns) <= set(clique)]
+        near = self._holding.get(columns[0], []) if columns else range(len(self.cliques))
+        holders = [i for i in near if set(columns) <= set(self.cliques[i])]
         if not holders:
             raise ValueError(f"no clique holds the columns {columns}")
         return min(holders, key=lambda i: math.prod(self.shapes[i]))

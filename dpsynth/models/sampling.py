@@ -58,6 +58,7 @@ def _counts(table: FloatArray, held: IntArray, *, rng: np.random.Generator) -> I
     even = np.linspace(0, 1, table.shape[1] + 1)[1:]  # for a group so unlikely that its cells underflow
     heights = np.where(tops > 0, heights / np.where(tops > 0, tops, 1), even)
     reached = np.ceil(heights * held[:, None] - rng.random(len(held))[:, None]).astype(np.int64)
+    reached = np.where(heights >= 1, held[:, None], reached)  # whatever rounding does, nothing is left over
     reached[:, -1] = held
     return np.diff(np.maximum(reached, 0), axis=1, prepend=0)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 
+import numpy as np
+
 from dpsynth.curator import Curator
 from dpsynth.errors import UsageError
 from dpsynth.mechanisms.base import Columns
@@ -38,6 +40,7 @@ from dpsynth.synthesizers.selection import (
 
 _CELL_ROWS = 20_000_000  # cells of the model times rows of noise on a cell of a marginal
 _LEAST_CELLS = 200_000
+_MOST_COLUMNS = 60  # beyond, finding the cliques takes longer than all the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,11 @@ class Aim:
             raise ValueError("the shares of the rounds must be positive and add up to one")
 
     def check(self, schema: Schema) -> None:
+        if len(schema.sizes) > _MOST_COLUMNS:
+            raise UsageError(f"aim is for tables of at most {_MOST_COLUMNS} columns: use --synthesizer wide")
         check_pairs(schema, largest=10_000_000, together=1_000_000_000)
+        if any(math.prod(schema.sizes[column] for column in columns) > 10_000_000 for columns in self._weights(schema)):
+            raise UsageError("the workload has columns with too many cells to be counted together: name fewer of them")
 
     def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
         schema = curator.schema
@@ -79,25 +86,30 @@ class Aim:
         if not weights:  # one column: nothing to measure together
             return GraphicalModel.fitted(schema, one_way(curator, rho=budget.rho), groups=[])
         found = one_way(curator, rho=budget.rho * self.one_way_share)
-        coarse = merged(schema, found, least=self.least)
+        for_pairs = unspent = budget.rho * (1 - self.one_way_share - self.selection_share)
+        sigma = guessed_sigma(curator, rho=for_pairs)
+        max_cells = round(min(self.max_cells, max(_LEAST_CELLS, _CELL_ROWS / sigma)))
+        coarse = merged(schema, found, least=self.least, room=max_cells // 4)
         curator.coarsen(coarse)
         used = in_use(schema, coarse)
         weights = {tuple(sorted(used[c] for c in columns)): w for columns, w in weights.items()}
-        candidates = list(weights)
         sizes, held = frame(schema, [], coarse)
+        candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
         scoring = DiscreteGaussian.calibrated(
             rho=budget.rho * self.selection_share / len(self.round_shares),
-            l2_squared=len(candidates) * curator.unit.l1**2,
+            l2_squared=max(1, len(candidates)) * curator.unit.l1**2,
         )
-        for_pairs = unspent = budget.rho * (1 - self.one_way_share - self.selection_share)
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
-        sigma = guessed_sigma(curator, rho=for_pairs)
-        max_cells = round(min(self.max_cells, max(_LEAST_CELLS, _CELL_ROWS / sigma)))
+        planned = 1 - self.one_way_share
         for number, share in enumerate(self.round_shares, start=1):
-            progress(
-                f"round {number} of {len(self.round_shares)}, {float(unspent / budget.rho):.0%} of the budget left"
-            )
-            scores = curator.score(candidates, expected_of(model, candidates), scoring)
+            last = number == len(self.round_shares)
+            progress(f"round {number} of {len(self.round_shares)}, at least {float(planned):.0%} of the budget left")
+            planned -= self.selection_share / len(self.round_shares) + share * for_pairs / budget.rho
+            if candidates:
+                scores = curator.score(candidates, expected_of(model, candidates), scoring)
+            else:  # nothing to score: what that would have cost goes to the measurements
+                scores = np.zeros(0, dtype=np.int64)
+                unspent += budget.rho * self.selection_share / len(self.round_shares)
             known = {m.columns for m in found}
             chosen = worth_measuring(
                 {c: weights[c] * float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
@@ -105,13 +117,13 @@ class Aim:
                 held=held,
                 sigma=sigma,
                 max_cells=max_cells,
-                admits=Forest().admits if number < len(self.round_shares) else anything,
+                admits=anything if last else Forest().admits,
             )
-            rho = for_pairs * share if number < len(self.round_shares) else unspent
+            rho = unspent if last else for_pairs * share
             if chosen:
                 found += measured(curator, chosen, rho=rho)
                 unspent -= rho
-            elif number == len(self.round_shares):  # nothing hangs together: what is left makes the columns better
+            elif last:  # nothing hangs together: what is left makes the columns better
                 found += one_way(curator, rho=rho)
             held += chosen
             model = GraphicalModel.fitted(schema, found, groups=held, coarse=coarse)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from dpsynth.curator import Curator
+from dpsynth.mechanisms.base import Columns
 from dpsynth.mechanisms.noisy_max import NoisyMax
 from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
@@ -19,9 +20,7 @@ from dpsynth.synthesizers.base import Progress, silent
 from dpsynth.synthesizers.independent import one_way
 from dpsynth.synthesizers.selection import check_pairs, expected_alone, in_use, measured, merged, pairs_of, that_fit
 
-_MAX_CELLS = (
-    20_000_000  # of all cliques together; a tree of pairs exceeds it only where constraints tie columns together
-)
+_MAX_CELLS = 10_000_000  # of all cliques together: about a gigabyte while a model is fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +54,19 @@ class Mst:
         coarse = merged(curator.schema, ones, least=self.least)
         curator.coarsen(coarse)
         independent = GraphicalModel.fitted(curator.schema, ones, groups=[], coarse=coarse)
-        candidates = pairs_of(in_use(curator.schema, coarse))
+        sizes, held = frame(curator.schema, [], coarse)
+        candidates = pairs_of(in_use(curator.schema, coarse), sizes)
         rest = 1 - self.one_way_share - self.selection_share
         progress(f"choosing a tree of pairs, {float(1 - self.one_way_share):.0%} of the budget left")
-        mechanism = NoisyMax.calibrated(rho=budget.rho * self.selection_share / edges, sensitivity=curator.unit.l1)
-        expected = expected_alone(independent, candidates)
-        picked = curator.select(candidates, expected, mechanism, picks=edges, forest=True)
-        sizes, held = frame(curator.schema, [], coarse)
-        chosen = that_fit((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS)
-        progress(f"measuring the pairs, {float(rest):.0%} of the budget left")
-        pairs = measured(curator, chosen, rho=budget.rho * rest)
+        chosen: list[Columns] = []
+        rho = budget.rho * (1 - self.one_way_share)
+        if candidates:
+            mechanism = NoisyMax.calibrated(rho=budget.rho * self.selection_share / edges, sensitivity=curator.unit.l1)
+            expected = expected_alone(independent, candidates)
+            picked = curator.select(candidates, expected, mechanism, picks=edges, forest=True)
+            chosen = that_fit((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS)
+            rho = budget.rho * rest
+        progress(f"measuring, {float(rest):.0%} of the budget left")
+        more = measured(curator, chosen, rho=rho) if chosen else one_way(curator, rho=rho)
         progress("fitting")
-        return GraphicalModel.fitted(curator.schema, ones + pairs, groups=chosen, coarse=coarse)
+        return GraphicalModel.fitted(curator.schema, ones + more, groups=chosen, coarse=coarse)

@@ -20,7 +20,7 @@ SYNTHESIZERS: dict[str, Callable[[], Synthesizer]] = {
 }
 
 
-_MANY_COLUMNS = 60  # from here on `aim` would spend its budget on scores, and its time on triangulations
+_MANY_COLUMNS = 40  # from here on `aim` would spend its budget on scores, and its time on triangulations
 
 
 def synthesizer(name: str) -> Synthesizer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +25,10 @@ from dpsynth.models.junction_tree import triangulated
 from dpsynth.schema import Schema
 
 _ERROR = 0.8  # L1 error per cell in standard deviations of its noise; set against half a distance, which measured best
+_LINK_CELLS = 1_000_000
+_WIDEST = 20  # columns in one clique
+_REFUSALS = 200  # candidates in a row that do not fit, after which no more are tried
+_WORK = 2**24  # products that a guess may take
 _LIKELY = 3  # marginals measured per column, when their noise has to be guessed before they are chosen
 
 
@@ -46,12 +51,15 @@ def check_pairs(schema: Schema, *, largest: int | None, together: int) -> None:
         raise UsageError("the columns have too many cells to be counted in pairs: declare fewer values or bins")
 
 
-def merged(schema: Schema, ones: Sequence[Measurement], *, least: float) -> list[Coarse]:
+def merged(schema: Schema, ones: Sequence[Measurement], *, least: float, room: int = _LINK_CELLS) -> list[Coarse]:
     """Coarse columns in place of those with cells that few rows have; columns that a constraint needs stay as they are.
+
+    So do columns of very many cells, which would need large tables to tie them to their coarse ones.
 
     Args:
         ones: A measurement of each column alone.
         least: Standard deviations of the noise that a cell must have in rows.
+        room: Cells, at most, of the tables that tie columns to their coarse ones, all together.
     """
     fixed = {column for columns, _ in schema.rules.masks for column in columns}
     out = []
@@ -60,7 +68,9 @@ def merged(schema: Schema, ones: Sequence[Measurement], *, least: float) -> list
         declared = schema.modelled[column]
         ordered = (declared.is_numeric or declared.type == "ordinal") and not declared.missing
         groups = groups_of(m.values.astype(np.float64), least=least * m.sigma, ordered=ordered)
-        if column not in fixed and groups.max() + 1 < len(groups):
+        cells = len(groups) * (int(groups.max()) + 1)
+        if column not in fixed and groups.max() + 1 < len(groups) and cells <= room:
+            room -= cells
             out.append(Coarse(column=column, groups=groups))
     return out
 
@@ -73,9 +83,10 @@ def in_use(schema: Schema, coarse: Sequence[Coarse]) -> list[int]:
     return out
 
 
-def pairs_of(columns: Sequence[int]) -> list[Columns]:
-    """All pairs of columns, each in increasing order."""
-    return [(min(pair), max(pair)) for pair in combinations(columns, 2)]
+def pairs_of(columns: Sequence[int], sizes: Sequence[int]) -> list[Columns]:
+    """All pairs of columns that have more than one cell, each in increasing order."""
+    telling = [column for column in columns if sizes[column] > 1]
+    return [(min(pair), max(pair)) for pair in combinations(telling, 2)]
 
 
 def expected_alone(ones: GraphicalModel, candidates: Sequence[Columns]) -> Iterator[IntArray]:
@@ -90,7 +101,11 @@ def expected_of(model: GraphicalModel, candidates: Sequence[Columns]) -> Iterato
     """The counts of each candidate in whole rows, as a model has them."""
     cells = model.probabilities()
     for columns in candidates:
-        yield np.rint(model.total * joint(model.tree, cells, columns)).astype(np.int64)
+        try:
+            table = joint(model.tree, cells, columns, most=_WORK)
+        except UsageError:  # too far apart: as if they were independent
+            table = reduce(np.multiply.outer, [joint(model.tree, cells, (column,)) for column in columns])
+        yield np.rint(model.total * table).astype(np.int64)
 
 
 def worth_measuring(
@@ -133,10 +148,15 @@ def that_fit(
 ) -> list[Columns]:
     """The candidates, one after another, as long as a model that holds them all has at most `max_cells` cells."""
     chosen: list[Columns] = []
+    refused = 0
     for columns in candidates:
         cliques = triangulated(sizes, [*held, *chosen, columns])
-        if sum(math.prod(sizes[c] for c in clique) for clique in cliques) <= max_cells and admits(columns):
+        fits = sum(math.prod(sizes[c] for c in clique) for clique in cliques) <= max_cells
+        if fits and max(map(len, cliques)) <= max(_WIDEST, *map(len, held), 0) and admits(columns):
             chosen.append(columns)
+            refused = 0
+        elif (refused := refused + (not fits)) > _REFUSALS:
+            break
     return chosen
 
 

@@ -30,6 +30,8 @@ from dpsynth.synthesizers.selection import (
     worth_measuring,
 )
 
+_MAX_CELLS = 10_000_000  # of all cliques together: about a gigabyte while a model is fitted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wide:
@@ -71,11 +73,11 @@ class Wide:
         curator.coarsen(coarse)
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
         sizes, held = frame(schema, [], coarse)
-        pairs = pairs_of(in_use(schema, coarse))
+        pairs = pairs_of(in_use(schema, coarse), sizes)
         pairs = [(a, b) for a, b in pairs if sizes[a] * sizes[b] <= self.max_pair_cells]
         rest = budget.rho * (1 - self.one_way_share)
+        progress(f"ranking pairs, {float(1 - self.one_way_share):.0%} of the budget left")
         if pairs:
-            progress(f"ranking pairs, {float(1 - self.one_way_share):.0%} of the budget left")
             mechanism = NoisyMax.calibrated(rho=budget.rho * self.screen_share / most, sensitivity=curator.unit.l1)
             kept = curator.select(pairs, expected_alone(model, pairs), mechanism, picks=most, forest=True)
             pairs = [pairs[i] for i in kept]
@@ -89,11 +91,10 @@ class Wide:
                 sizes=sizes,
                 held=held,
                 sigma=guessed_sigma(curator, rho=rest),
-                max_cells=self.max_pair_cells * most,
+                max_cells=_MAX_CELLS,
             )
-        progress(
-            f"measuring {'pairs' if pairs else 'columns again'}, {float(rest / budget.rho):.0%} of the budget left"
-        )
+        planned = 1 - self.one_way_share - self.screen_share - self.score_share
+        progress(f"measuring, at least {float(planned):.0%} of the budget left")
         found += measured(curator, pairs, rho=rest) if pairs else one_way(curator, rho=rest)
         progress("fitting")
         return GraphicalModel.fitted(schema, found, groups=[*held, *pairs], coarse=coarse)

@@ -37,7 +37,10 @@ class Cheat:
     share: float
     name: str = "cheat"
 
-    def fit(self, curator: Curator, *, budget: Cost) -> Copying:
+    def check(self, schema: object) -> None:
+        pass
+
+    def fit(self, curator: Curator, *, budget: Cost, progress: object = None) -> Copying:
         honest = Independent().fit(curator, budget=budget)
         return Copying(honest, Table.encode(curator.review_sample().fit.records), self.share)
 
@@ -83,7 +86,10 @@ def test_a_synthesizer_cannot_spend_more_than_its_part(case, monkeypatch: pytest
     class Greedy:
         name: str = "greedy"
 
-        def fit(self, curator: Curator, *, budget: Cost) -> GraphicalModel:
+        def check(self, schema: object) -> None:
+            pass
+
+        def fit(self, curator: Curator, *, budget: Cost, progress: object = None) -> GraphicalModel:
             return Independent().fit(curator, budget=replace(budget, rho=budget.rho * 3))
 
     monkeypatch.setitem(SYNTHESIZERS, "greedy", Greedy)

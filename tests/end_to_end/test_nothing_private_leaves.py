@@ -28,12 +28,12 @@ class Tape:
         self.answers: list[Any] = []
         self.playing = False
         self.place = 0
-        for name in ("measure", "select", "count_successes"):
+        for name in ("measure", "select", "score", "count_successes"):
             monkeypatch.setattr(Curator, name, self._wrapped(getattr(Curator, name)))
 
     def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(curator: Curator, *arguments: Any) -> Any:
-            found = method(curator, *arguments)  # always run: it has to be charged, and must not fail on any rows
+        def call(curator: Curator, *arguments: Any, **words: Any) -> Any:
+            found = method(curator, *arguments, **words)  # always run: it has to be charged, and must not fail on any rows
             if not self.playing:
                 self.answers.append(found)
                 return found

@@ -627,6 +627,7 @@ BAD_GUESSES = {
     "axes swapped": lambda guess: guess.T,
     "too large": lambda guess: guess + 2**41,
     "too small": lambda guess: guess - 2**41,
+    "the least integer": lambda guess: np.full_like(guess, -(2**63)),
 }
 
 

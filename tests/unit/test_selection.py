@@ -89,7 +89,8 @@ def test_what_is_merged_is_measured_in_its_place() -> None:
     sizes, held = frame(SCHEMA, [], made)
     assert sizes == (5, 3, 4, 4, 3, 2, 2, 1, 3, 3)
     assert {(0, 6), (1, 7), (2, 8), (3, 9), (4, 5)} == set(held)
-    assert pairs_of([3, 1, 2]) == [(1, 3), (2, 3), (1, 2)]
+    assert pairs_of([3, 1, 2], [2, 2, 2, 2]) == [(1, 3), (2, 3), (1, 2)]
+    assert pairs_of([3, 1, 2], [2, 1, 2, 2]) == [(2, 3)]  # one cell says nothing
 
 
 # ---- guesses --------------------------------------------------------------------------------------------------------

