@@ -33,7 +33,8 @@ class Tape:
 
     def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(curator: Curator, *arguments: Any, **words: Any) -> Any:
-            found = method(curator, *arguments, **words)  # always run: it has to be charged, and must not fail on any rows
+            # always run: it has to be charged, and must not fail on any rows
+            found = method(curator, *arguments, **words)
             if not self.playing:
                 self.answers.append(found)
                 return found
