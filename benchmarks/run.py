@@ -98,8 +98,9 @@ def ended(command: list[str], log: Path, limit_s: int) -> tuple[int | None, reso
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
 
     with log.open("wb") as out:
+        environment = os.environ | ONE_THREAD | {"PYTHONDONTWRITEBYTECODE": ""}  # as where packages are installed
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=os.environ | ONE_THREAD, preexec_fn=limit, start_new_session=True
+            command, stdout=out, stderr=out, env=environment, preexec_fn=limit, start_new_session=True
         )
         end = time.monotonic() + 3 * limit_s
         with stopped_at_exit(process):

@@ -1,6 +1,6 @@
 """A release's core as one cold process: data file in, synthetic file out. `speed.py` runs it and measures it from outside.
 
-python -m benchmarks.whole SYNTHESIZER SCHEMA.toml DATA OUT FOLDER
+python -m benchmarks.whole SYNTHESIZER EPSILON SCHEMA.toml DATA OUT FOLDER
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dpsynth.randomness import sampling_generator
 
 
 def main() -> None:
-    name, schema_path, data, out, folder = sys.argv[1:]
-    schema, cap = Schema.load(Path(schema_path)), Cap.of("1", "1e-9")
+    name, epsilon, schema_path, data, out, folder = sys.argv[1:]
+    schema, cap = Schema.load(Path(schema_path)), Cap.of(epsilon, "1e-9")
     ledger = Ledger.create(
-        Path(folder) / "ledger", population=schema.table, epsilon="1", delta="1e-9", entity=schema.unit.entity
+        Path(folder) / "ledger", population=schema.table, epsilon=epsilon, delta="1e-9", entity=schema.unit.entity
     )
     with ledger.reserve(cap.cost, unit=schema.unit, purpose="benchmark") as reservation:
         curator = Curator.open(Path(data), schema, reservation)

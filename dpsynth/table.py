@@ -199,10 +199,10 @@ def arrow_texts(texts: Sequence[str]) -> pa.Array:
     import pyarrow as pa
 
     content = "".join(texts).encode()
-    lengths = list(map(len, texts))
-    if sum(lengths) < len(content):  # not all of it is ASCII
-        lengths = [len(text.encode()) for text in texts]
-    ends = np.cumsum([0, *lengths], dtype=np.int64)
+    ends = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=ends[1:])
+    if ends[-1] < len(content):  # not all of it is ASCII
+        np.cumsum([len(text.encode()) for text in texts], out=ends[1:])
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(content))
 
 

@@ -4,7 +4,7 @@ Cliques are filled in from the root. Of the rows that agree on the columns share
 new columns gets as many as its conditional probability says, rounded up or down by systematic sampling (evenly spaced
 quantiles with one random offset a group), so counts are off by less than one row a cell and right in expectation.
 Which of these rows get which combination is a fresh random order for each clique: columns that hang on the same parent
-stay independent given it.
+stay independent given it. Where a group leaves no choice, as merged cells mostly do, nothing is drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dpsynth.mechanisms.base import Columns, IntArray
 from dpsynth.models.junction_tree import FloatArray, JunctionTree
 
 Codes = npt.NDArray[np.int32]
+_AT_ONCE = 2**17  # cells of a table whose counts are worked out together: a few megabytes
 
 
 def draw(tree: JunctionTree, cells: Sequence[FloatArray], rows: int, *, rng: np.random.Generator) -> Codes:
@@ -39,28 +40,41 @@ def draw(tree: JunctionTree, cells: Sequence[FloatArray], rows: int, *, rng: np.
         table = np.transpose(cells[clique], [columns.index(column) for column in shared + new])
         table = table.reshape(math.prod(tree.sizes[column] for column in shared), -1)
         group = _ravel(codes, shared, tree.sizes)
-        held = np.bincount(group, minlength=len(table)) if shared else np.array([rows])
+        drawn: IntArray | slice = slice(None)  # the rows that have a choice
+        forced = np.count_nonzero(table, axis=1) == 1
+        if forced.any():
+            for column, values in zip(new, np.unravel_index(table.argmax(axis=1), sizes), strict=True):
+                codes[:, column] = values.astype(np.int32)[group]
+            drawn = np.flatnonzero(~forced[group])
+            group = group[drawn]
+        held = np.bincount(group, minlength=len(table))
         counts = _counts(table, held, rng=rng).ravel()
-        order = _shuffled_groups(group, len(table), places, rng=rng)
+        order = _shuffled_groups(group, len(table), places[: len(group)], rng=rng)
         filled = np.flatnonzero(counts)
         for column, values in zip(new, np.unravel_index(filled % table.shape[1], sizes), strict=True):
             narrow = np.min_scalar_type(tree.sizes[column])  # scattered bytes stay in the cache, words do not
-            scattered = np.empty(rows, dtype=narrow)
+            scattered = np.empty(len(group), dtype=narrow)
             scattered[order] = np.repeat(values.astype(narrow), counts[filled])
-            codes[:, column] = scattered
+            codes[drawn, column] = scattered
     return codes
 
 
 def _counts(table: FloatArray, held: IntArray, *, rng: np.random.Generator) -> IntArray:
     """How many of the rows that each group holds go to each combination; shape (groups, combinations)."""
-    heights = np.cumsum(table, axis=1)
-    tops = heights[:, -1:]
+    counts = np.empty(table.shape, dtype=np.int64)
     even = np.linspace(0, 1, table.shape[1] + 1)[1:]  # for a group so unlikely that its cells underflow
-    heights = np.where(tops > 0, heights / np.where(tops > 0, tops, 1), even)
-    reached = np.ceil(heights * held[:, None] - rng.random(len(held))[:, None]).astype(np.int64)
-    reached = np.where(heights >= 1, held[:, None], reached)  # whatever rounding does, nothing is left over
-    reached[:, -1] = held
-    return np.diff(np.maximum(reached, 0), axis=1, prepend=0)
+    step = max(1, _AT_ONCE // table.shape[1])
+    for start in range(0, len(table), step):
+        part = slice(start, start + step)
+        heights = np.cumsum(table[part], axis=1)
+        tops = heights[:, -1:].copy()
+        heights = np.divide(heights, tops, out=np.broadcast_to(even, heights.shape).copy(), where=tops > 0)
+        ours = held[part, None]
+        reached = np.ceil(heights * ours - rng.random((len(ours), 1))).astype(np.int64)
+        reached = np.where(heights >= 1, ours, reached)  # whatever rounding does, nothing is left over
+        reached[:, -1:] = ours
+        counts[part] = np.diff(np.maximum(reached, 0), axis=1, prepend=0)
+    return counts
 
 
 def _shuffled_groups(
@@ -76,14 +90,12 @@ def _shuffled_groups(
         group: The group of each row; overwritten, because fresh memory costs as much as the arithmetic.
         places: 0, 1, ... rows - 1.
     """
-    row_bits = max(1, (len(group) - 1).bit_length())
-    random_bits = 64 - row_bits - (groups - 1).bit_length()
+    row_bits, group_bits = max(1, (len(group) - 1).bit_length()), (groups - 1).bit_length()
     keys = rng.integers(0, 2**64 - 1, size=len(group), dtype=np.uint64, endpoint=True)
-    keys >>= np.uint64(64 - random_bits)
+    keys &= np.uint64(2 ** (64 - group_bits) - 2**row_bits)
     if groups > 1:
-        group <<= random_bits
+        group <<= 64 - group_bits
         keys |= group.view(np.uint64)
-    keys <<= np.uint64(row_bits)
     keys |= places
     keys.sort()
     keys &= np.uint64(2**row_bits - 1)

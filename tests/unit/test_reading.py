@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -554,7 +555,8 @@ def test_a_file_that_changed_after_the_check_is_an_operation_error(tmp_path):
 def test_private_rows_do_not_show_in_a_repr(csv_rows):
     rows = csv_rows(number(), "41", "42", schema=schema_of(number(), unit="who"), header="x,who")
     for thing in (rows, rows.records):
-        assert not any(text in repr(thing) for text in ("41", "42", "array"))
+        shown = re.sub(r"0x[0-9a-f]+", "", repr(thing))  # an address may hold any digits
+        assert not any(text in shown for text in ("41", "42", "array"))
 
 
 def test_files_are_read_and_written_without_importing_pandas(tmp_path):
