@@ -29,7 +29,7 @@ from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
 from dpsynth.randomness import attack_generator
 from dpsynth.reading import check_header
 from dpsynth.release import Release
-from dpsynth.schema import Column, Schema
+from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.synthesizers.independent import Independent
 from dpsynth.synthesizers.mst import Mst
 from dpsynth.synthesizers.registry import SYNTHESIZERS
@@ -45,6 +45,7 @@ __all__ = [
     "BudgetExceeded",
     "Cap",
     "Column",
+    "Constraint",
     "Cost",
     "Curator",
     "DataFileError",

@@ -316,6 +316,11 @@ class Constraint:
             return parse(str(self.rule))
         return Or((Not(parse(self.implies["if"])), parse(self.implies["then"])))
 
+    @property
+    def text(self) -> str:
+        """The rule in one line, for people."""
+        return str(self.rule) if self.implies is None else f"if {self.implies['if']} then {self.implies['then']}"
+
     def plain(self) -> dict[str, Any]:
         """What the TOML says, in one spelling."""
         return _stated({"rule": self.rule, "implies": self.implies, "basis": self.basis})

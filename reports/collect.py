@@ -115,6 +115,7 @@ def collect(run: Run) -> Evidence:
             ),
         },
         "columns": [_column(column) for column in run.schema.columns],
+        "constraints": [_constraint(constraint) for constraint in run.schema.constraints],
         "domain": {
             "basis": _p0(_named("missing for", run.schema.basis_gaps()) or "stated", "schema"),
             "from_data": _p0(", ".join(run.schema.from_data()) or "none", "schema"),
@@ -194,6 +195,13 @@ def _column(column: dpsynth.Column) -> dict[str, Leaf]:
         "source": _p0(column.source, "schema"),
         "basis": _p0(column.basis or "as for the table", "schema"),
         "treatment": _p0("modelled" if modelled else "dropped: not in the synthetic table", "schema"),
+    }
+
+
+def _constraint(constraint: dpsynth.Constraint) -> dict[str, Leaf]:
+    return {
+        "rule": _p0(constraint.text, "schema"),
+        "basis": _p0(constraint.basis or "as for the table", "schema"),
     }
 
 

@@ -181,6 +181,8 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "columns[].source": _p0("Where its values come from"),
         "columns[].basis": _p0("Basis", required=False),
         "columns[].treatment": _p0("Treatment"),
+        "constraints[].rule": _p0("Rule that every synthetic row keeps"),
+        "constraints[].basis": _p0("Basis", required=False),
         "domain.basis": _p0("Basis of the declared domains"),
         "domain.from_data": _p0("Domains read off the data"),
         "guarantee.definition": _p0("Definition of privacy"),

@@ -158,6 +158,12 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 "treatment": declared("dropped; used as the unit only"),
             }
         ],
+        "constraints": [
+            {
+                "rule": Leaf("if limited == true then visits >= 1", "P0", "schema"),
+                "basis": Leaf("how the study was coded", "P0", "schema"),
+            }
+        ],
         "domain": {"basis": declared("stated"), "from_data": declared("none")},
         "guarantee": {
             "definition": declared("zCDP"),

@@ -36,6 +36,15 @@ def test_every_released_row_keeps_the_constraints_although_real_rows_do_not(rule
     assert keeps(synthetic)
 
 
+def test_the_report_lists_the_rules(ruled) -> None:  # type: ignore[no-untyped-def]
+    page = ruled.folder / "report.html"
+    assert ruled("report", ruled.out, "--policy", "internal-test", "--out", page) == 0, ruled.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "if town == &#39;A&#39; then ill == false" in text
+    assert "made for the tests" in text
+    assert "age &gt;= 5 or cost is missing" in text
+
+
 def test_sample_draws_rows_that_meet_a_condition(ruled) -> None:  # type: ignore[no-untyped-def]
     out = ruled.folder / "some.parquet"
     words = ("sample", ruled.out, "--rows", 400, "--where", "age >= 43 and town in ('A', 'B')", "--out", out)
