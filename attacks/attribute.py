@@ -17,12 +17,12 @@ import numpy as np
 
 from attacks import permutation
 from attacks.base import Criterion, Finding, Gap, Threat, excess
-from attacks.distances import Metric, ties
 from attacks.intervals import FloatVector, Rate
-from attacks.linkage import matches, roles
-from attacks.people import BoolVector, Group, IntMatrix, IntVector, People, Rows
+from attacks.nearness import Nearness, nearness, nearness_of
+from attacks.people import BoolVector, Group, IntMatrix, IntVector, People, Rows, joined, roles
 
 TREES = 15
+FOREIGN = 2500  # fitted persons about whom the baseline guesses
 SURE = 0.9  # share of the forest's votes from which the cautious attacker speaks
 
 
@@ -47,9 +47,10 @@ class AttributeInference:
             reason = "attribute inference needs a sensitive column and another one"
             return Finding(gap=Gap(status="not_applicable", reason=reason))
         fit, control = people.fit, people.control
-        right = _right(synthetic, [fit, control], known, secret, rng)
+        pool = joined(fit, control)
+        both = _right(synthetic, pool, nearness(people, synthetic), secret, rng)
         member = np.arange(fit.persons + control.persons) < fit.persons
-        both = {name: np.concatenate(sides) for name, sides in right.items()}
+        certain = np.max([hit for name, hit in both.items() if name.endswith("where sure")], axis=0) > 0.5
         tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
         return Finding(
             variants={
@@ -58,13 +59,14 @@ class AttributeInference:
             },
             p_value=tested.p_value,
             trials=len(secret) * (len(fit.rows) + len(control.rows)),
+            exposed=(certain[member], certain[~member]),
         )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """The population baseline: the same rules learned from reference persons."""
-        table = people.reference.rows
-        right = _right(table, [people.fit], *_roles(table), rng)
-        return {name: float(sides[0].mean()) for name, sides in right.items()}
+        asked, table = people.fit.at_most(FOREIGN, rng), people.reference.rows
+        right = _right(table, asked, nearness_of(asked.rows, table), _roles(table)[1], rng)
+        return {name: float(hits.mean()) for name, hits in right.items()}
 
 
 def _roles(table: Rows) -> tuple[list[int], list[int]]:
@@ -74,24 +76,20 @@ def _roles(table: Rows) -> tuple[list[int], list[int]]:
 
 
 def _right(
-    table: Rows, groups: list[Group], known: list[int], secret: list[int], rng: np.random.Generator
-) -> dict[str, list[FloatVector]]:
-    """How often each attacker, taught by `table`, is right about each person of each group, by variant."""
-    right: dict[str, list[FloatVector]] = {}
-    metric = Metric(table)
-    points, which = metric.points(table, known).distinct()
+    table: Rows, group: Group, near: Nearness, secret: list[int], rng: np.random.Generator
+) -> dict[str, FloatVector]:
+    """How often each attacker, taught by `table`, is right about each person, by variant."""
+    right: dict[str, FloatVector] = {}
+    known = [place for place in range(len(table.columns)) if place not in secret]
     forest = Forest.grown(table, known, secret, seed=int(rng.integers(2**31)))
-    for group in groups:
-        query, point, _ = ties(metric.points(group.rows, known), points)
-        for place, (guess, sure) in zip(secret, forest.guesses(group.rows), strict=True):
-            name, truth = table.columns[place].name, group.rows.cells[:, place]
-            hits = {
-                f"{name}, nearest row": matches(query, point, truth, which, table.cells[:, place]),
-                f"{name}, forest": (guess == truth).astype(np.float64),
-                f"{name}, forest where sure": ((guess == truth) & sure).astype(np.float64),
-            }
-            for variant, hit in hits.items():
-                right.setdefault(variant, []).append(np.round(group.mean(hit), 9))
+    for place, (guess, sure) in zip(secret, forest.guesses(group.rows), strict=True):
+        name, truth = table.columns[place].name, group.rows.cells[:, place]
+        hits = {
+            f"{name}, nearest row": near.guessed[place],
+            f"{name}, forest": (guess == truth).astype(np.float64),
+            f"{name}, forest where sure": ((guess == truth) & sure).astype(np.float64),
+        }
+        right |= {variant: np.round(group.mean(hit), 9) for variant, hit in hits.items()}
     return right
 
 

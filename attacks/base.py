@@ -10,13 +10,14 @@ be counted for others to see are in `attacks.charged`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from attacks.intervals import Interval, Rate, control_persons_needed, difference, normal_quantile
-from attacks.people import People, Rows
+from attacks.people import BoolVector, People, Rows
+from dpsynth import Cost, tpr_bound
 
 Criterion: TypeAlias = Literal["singling_out", "linkability", "inference", "membership", "regurgitation"]
 Status: TypeAlias = Literal["measured", "incomplete", "not_applicable"]
@@ -50,6 +51,7 @@ class Measure:
         persons: How many persons stand behind it, on both sides together.
         fit, control: Success rates of the two sides where the number is their difference.
         p_value: Chance of so large a number if nothing leaked, corrected for the other measures of the same attack.
+        ceiling: The highest success rate on fit persons that the declared guarantee allows; None without a guarantee.
     """
 
     estimate: float
@@ -59,6 +61,18 @@ class Measure:
     fit: Rate | None = None
     control: Rate | None = None
     p_value: float | None = None
+    ceiling: float | None = None
+
+    def under(self, cost: Cost) -> Measure:
+        """The same with its ceiling, if it compares two rates.
+
+        The guarantee bounds how often anything can be said about a person whose record was used that would be said
+        without it with a given probability. That probability is taken at the upper end of the control rate's interval.
+        """
+        if self.fit is None or self.control is None:
+            return self
+        without = min(self.control.interval(self.interval.confidence).high, 1.0)
+        return replace(self, ceiling=tpr_bound(cost, without))
 
 
 def excess(fit: Rate, control: Rate, *, p_value: float | None = None, confidence: float = CONFIDENCE) -> Measure:
@@ -85,6 +99,8 @@ class Finding:
         figures: Further numbers for the report, which decide nothing.
         warning: Something a reviewer must know; empty if nothing.
         gap: Why nothing could be measured; None if something was.
+        exposed: On whom the attack succeeded, for the register: whether it did, for each fitted person and for each
+            person held back on whom it was judged. None if the attack does not tell persons apart.
     """
 
     variants: Mapping[str, Measure] = field(default_factory=dict)
@@ -93,6 +109,7 @@ class Finding:
     figures: Mapping[str, Measure] = field(default_factory=dict)
     warning: str = ""
     gap: Gap | None = None
+    exposed: tuple[BoolVector, BoolVector] | None = field(default=None, compare=False)
 
     def headline(self, *, two_sided: bool = False) -> tuple[str, float, Interval]:
         """The strongest variant, its estimate, and an interval for the largest excess of any of them.
@@ -224,6 +241,8 @@ class AttackResult:
         fail_only: Whether finding nothing says nothing.
         two_sided: Whether a result below chance speaks of a leak too.
         control_share: Share of the control persons on whom the attack is judged.
+        ceiling: The highest success rate on fit persons that the declared guarantee allows; None without a guarantee, or
+            where the estimate is no difference of rates.
     """
 
     id: str
@@ -248,6 +267,19 @@ class AttackResult:
     fail_only: bool = False
     two_sided: bool = False
     control_share: float = 1.0
+    ceiling: float | None = None
+
+    @property
+    def above_ceiling(self) -> bool:
+        """Whether more fitted persons were attacked with success than the declared guarantee allows.
+
+        The trials of one run depend on one another through the one synthetic table, so this is an ordinary failure of a
+        review, and no proof that the guarantee is broken: audits with many fits give that.
+        """
+        pairs = [m for m in self.measures.values() if m.ceiling is not None and m.fit is not None]
+        return any(
+            m.fit.interval(1 - ALPHA / len(pairs)).low > m.ceiling for m in pairs if m.fit and m.ceiling is not None
+        )
 
     @property
     def leak(self) -> bool:
@@ -271,7 +303,7 @@ class AttackResult:
     def judge(self, *, at_most: float, tolerance: float = 0.0) -> Judgement:
         """Pass, fail, or too little to say (non-inferiority).
 
-        Fail if a leak was shown and its lower end passes `tolerance`. Pass if the upper end of the interval is at most
+        Fail if a leak was shown and its lower end passes `tolerance` or its success the guarantee's ceiling. Pass if the upper end of the interval is at most
         `at_most` and the positive control was detected. An attack that can only fail never passes.
         """
         if self.status != "measured" or self.interval is None:
@@ -279,7 +311,7 @@ class AttackResult:
         beyond = self.interval.low > self.chance + tolerance
         if self.two_sided:
             beyond = beyond or self.interval.high < self.chance - tolerance
-        if self.leak and beyond:
+        if self.leak and (beyond or self.above_ceiling):
             return "fail"
         seen = self.positive_control is not None and self.positive_control.detected
         return "pass" if seen and not self.fail_only and self.interval.high <= at_most else "incomplete"

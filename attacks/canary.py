@@ -8,37 +8,41 @@ confidence; a claim that they do not contradict is not thereby shown to be true.
 No private row is touched, so results are of class P0 and may be published. What the synthesizer made of these tables is
 no release and must never become one.
 
-Sources: the game and its bounds, see `attacks.intervals`; tables on which a target stands alone in a cell of every
-marginal, and audits of marginal-based synthesizers from the inside: Annamalai, Ganev, De Cristofaro, USENIX Security
-2024, arXiv:2405.10994; conjunction counts as features: Houssiau et al., TAPAS, arXiv:2211.06550. The tables, the scores
-and the code are our own.
+Sources: the game and its bounds, see `attacks.intervals`; the tables, see `attacks.neighbours`; audits of marginal-based
+synthesizers from the inside: Annamalai, Ganev, De Cristofaro, USENIX Security 2024, arXiv:2405.10994; conjunction counts
+as features: Houssiau et al., TAPAS, arXiv:2211.06550. The scores and the code are our own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from attacks.intervals import (
+    GAUSSIAN,
+    ZCDP,
     FloatVector,
-    certain_rates,
     epsilon_lower_bound,
     mu_lower_bound,
     rho_lower_bound,
 )
-from dpsynth import Cost, Model, Schema, Table, attack_generator, tpr_bound
+from attacks.neighbours import Codes, MadeColumn, Move
+from attacks.neighbours import Pair
+from attacks.tradeoff import Approximate, Family, contradicts, rough_limit
+from dpsynth import Cost, Measurement, Records, Table, tpr_bound
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Codes = npt.NDArray[np.int32]
+FloatMatrix: TypeAlias = npt.NDArray[np.float64]
 Output = TypeVar("Output")
 Seen = TypeVar("Seen")
 Output_ = TypeVar("Output_", contravariant=True)
@@ -46,149 +50,8 @@ Output_ = TypeVar("Output_", contravariant=True)
 CONFIDENCE = 0.999  # a failure that no waiver lifts needs this much
 PARTS = (1, 1, 6)  # of the fits: for learning scores, for choosing score and threshold, for the bound; fixed beforehand
 THRESHOLDS = (0.5, 0.25, 0.75)  # between the mean scores of the two tables; more to choose from means worse choices
+CLEARLY = 0.9  # confidence with which a score must be better than the attacker's first to take its place
 FEWEST_FITS = 16
-
-# ---- tables ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Pair:
-    """Two neighbouring tables, made from a schema alone: class P0.
-
-    Args:
-        name: What the pair is meant to expose.
-        schema: What they are tables of.
-        bulk: Rows that both tables have, one person each; shape (rows, columns).
-        target: The row of the planted person; shape (columns,).
-        other: Under "replace", the row of the person in its place; None under "add_remove".
-        copies: How many rows the person has in the file. Of these at most `max_rows` may count.
-    """
-
-    name: str
-    schema: Schema
-    bulk: Codes
-    target: Codes
-    other: Codes | None
-    copies: int
-
-    @cached_property
-    def present(self) -> pd.DataFrame:
-        """The table with the planted person, as a data file holds it."""
-        return self._frame(self.target)
-
-    @cached_property
-    def absent(self) -> pd.DataFrame:
-        """The table without."""
-        return self._frame(self.other)
-
-    @property
-    def counted(self) -> int:
-        """How many rows of the person may count."""
-        return min(self.copies, self.schema.unit.max_rows)
-
-    def _frame(self, person: Codes | None) -> pd.DataFrame:
-        """The person stands last. The others' rows are made first and alone, so that both tables have the same ones."""
-        import pandas as pd
-
-        parts = [self.bulk] if person is None else [self.bulk, np.tile(person, (self.copies, 1))]
-        tables = [Table(schema=self.schema, codes=codes) for codes in parts]
-        frame = pd.concat([table.decode(rng=attack_generator(0)).to_frame() for table in tables], ignore_index=True)
-        for column in self.schema.dropped:
-            frame[column.name] = pd.array([""] * len(frame), dtype="string")
-        if self.schema.unit_column is not None:
-            owners = [*range(len(self.bulk)), *[len(self.bulk)] * (len(frame) - len(self.bulk))]
-            frame[self.schema.unit_column] = pd.array([f"u{owner}" for owner in owners], dtype="string")
-        return frame[list(self.schema.file_names)]
-
-    def shift(self, columns: Sequence[int], made: Sequence[MadeColumn] = ()) -> list[Move]:
-        """Where the counts over `columns` differ between the two tables.
-
-        Args:
-            columns: As a measurement names them; beyond the schema's columns come those that a recipe made of others.
-            made: These, in order.
-        """
-        places = list(columns)
-        bulk, target = (_with_made(codes, made)[:, places] for codes in (self.bulk, self.target[None]))
-        moved = Counter({tuple(target[0].tolist()): self.counted})
-        if self.other is not None:
-            moved[tuple(_with_made(self.other[None], made)[0, places].tolist())] -= self.counted
-        moves = []
-        for cell, by in moved.items():
-            if by:
-                base = int(np.all(bulk == np.array(cell), axis=1).sum())
-                base += self.counted if by < 0 else 0  # the other person, who stands there in the table without
-                moves.append(Move(cell=cell, by=by, mean=base + by / 2))
-        return moves
-
-
-@dataclass(frozen=True, kw_only=True)
-class Move:
-    """A cell whose count differs between two tables: by how much the planted person raises it, and the mean of both."""
-
-    cell: tuple[int, ...]
-    by: int
-    mean: float
-
-
-class MadeColumn(Protocol):
-    """A column that a recipe made of another one, by merging cells."""
-
-    @property
-    def column(self) -> int:
-        """Which one."""
-        ...
-
-    @property
-    def groups(self) -> npt.NDArray[np.int64]:
-        """The new cell of each old one."""
-        ...
-
-
-def _with_made(codes: Codes, made: Sequence[MadeColumn]) -> npt.NDArray[np.int64]:
-    out = codes.astype(np.int64)
-    for this in made:
-        out = np.column_stack([out, this.groups[out[:, this.column]]])
-    return out
-
-
-def worst_cases(schema: Schema, *, rows: int = 1000) -> tuple[Pair, ...]:
-    """Pairs on which one person changes as much as one can, made from the schema alone.
-
-    Args:
-        rows: How many other rows there are, where there are any.
-    Returns:
-        "alone": a person in a cell of every marginal that is otherwise empty; all others share one cell.
-        "nobody else": the same person, and no other rows (under "replace": one or the other).
-        "torn": for selection. Two kinds of rows, so that pairs of columns agree or disagree, all equally strongly; the
-        person strengthens some and weakens others. Only with three columns of two cells.
-        "crowd": only where a person may have several rows: like "alone", with ten times as many as may count.
-    """
-    k = schema.unit.max_rows
-    last = np.array(schema.sizes, dtype=np.int32) - 1
-    first = np.zeros_like(last)
-    replaced = first if schema.neighbours == "replace" else None
-    same = np.tile(first, (rows, 1))
-
-    def pair(name: str, bulk: Codes, target: Codes, other: Codes | None, copies: int = k) -> Pair:
-        return Pair(name=name, schema=schema, bulk=bulk, target=target, other=other, copies=copies)
-
-    pairs = [pair("alone", same, last, replaced), pair("nobody else", same[:0], last, replaced)]
-    wide = np.flatnonzero(last > 0)
-    if len(wide) >= 3:
-        # the first half of the columns say x, the second half 1 - x: pairs within a half agree, the others disagree
-        ahead, behind = wide[: (len(wide) + 1) // 2], wide[(len(wide) + 1) // 2 :]
-        kinds = np.zeros((2, len(last)), dtype=np.int32)
-        kinds[0, behind], kinds[1, ahead] = 1, 1
-        torn = np.repeat(kinds, [rows - rows // 2, rows // 2], axis=0)
-        # (0, ..., 0) is one more for pairs that agree; one column of each half turned weakens one of these
-        # and strengthens one that disagrees: under "replace" two scores move apart by 2 k each
-        turned = first.copy()
-        turned[[ahead[1], behind[0]]] = 1
-        pairs.append(pair("torn", torn, first, turned if schema.neighbours == "replace" else None))
-    if schema.unit_column is not None:
-        pairs.append(pair("crowd", same, last, replaced, 10 * k))
-    return tuple(pairs)
-
 
 # ---- attackers ---------------------------------------------------------------------------------------------------
 
@@ -201,46 +64,95 @@ class Attacker(Protocol[Output_, Seen]):
         ...
 
     def learn(self, absent: Sequence[Seen], present: Sequence[Seen]) -> Sequence[Callable[[Seen], float]]:
-        """Scores to choose from, each higher for tables with the planted person, from results whose table is known."""
+        """Scores to choose from, each higher for tables with the planted person, from results whose table is known.
+
+        The one that should be best comes first.
+        """
         ...
 
 
-NoisySight = tuple[float, tuple[tuple[int, ...], ...]]
+class Measured(Protocol):
+    """What carries noisy counts: a model, or what an audit kept of one. Columns that a recipe made are in `coarse`."""
+
+    @property
+    def measurements(self) -> Sequence[Measurement]: ...
+
+
+class HasRows(Protocol):
+    """What carries synthetic rows."""
+
+    @property
+    def rows(self) -> Records: ...
+
+
+class NoisySight(NamedTuple):
+    """What `NoisyCounts` keeps of one result.
+
+    Args:
+        ratio: Logarithm of the likelihood ratio of all noisy counts, up to a constant.
+        chosen: Which marginals were measured.
+        exact: Cells with exactly the count that they have with the person, less those with exactly the one without.
+        cells: The first noisy counts of each column alone, as far as there are not too many.
+    """
+
+    ratio: float
+    chosen: tuple[tuple[int, ...], ...]
+    exact: int
+    cells: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class NoisyCounts:
-    """Reads the noisy counts in a model: the strongest attacker there is against noise of a known size.
+    """Reads the noisy counts behind a result: the strongest attacker there is against noise of a known size.
 
     The score is the logarithm of the likelihood ratio of all noisy counts, sum (y - mean) d / sigma^2 over the cells
     that the person moves by d, plus what the choice of marginals tells: how often each choice was made with and without
-    the person.
+    the person. Two more scores look for noise that is not what it should be: one for counts that carry none, as when
+    empty cells are left out, one for noise that cells share, by a linear discriminant of the columns' own counts.
     """
 
     pair: Pair
+    most: int = 64
     _moves: dict[Any, list[Move]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def observe(self, output: Model) -> NoisySight:
+    def observe(self, output: Measured) -> NoisySight:
         made: Sequence[MadeColumn] = getattr(output, "coarse", ())
         merging = tuple(this.groups.tobytes() for this in made)
-        score = 0.0
+        ratio, exact = 0.0, 0
+        alone: dict[tuple[int, ...], list[float]] = {}
         for m in output.measurements:
             key = (m.columns, merging if max(m.columns) >= len(self.pair.target) else ())
             if key not in self._moves:
                 self._moves[key] = self.pair.shift(m.columns, made)
-            moves = self._moves[key]
-            score += sum((float(m.values[move.cell]) - move.mean) * move.by for move in moves) / float(m.sigma_squared)
-        return score, tuple(m.columns for m in output.measurements)
+            for move in self._moves[key]:
+                off = float(m.values[move.cell]) - move.mean
+                ratio += off * move.by / float(m.sigma_squared)
+                exact += (off == move.by / 2) - (off == -move.by / 2)
+            if len(m.columns) == 1 and m.columns[0] < len(self.pair.target):
+                alone.setdefault(m.columns, m.values.tolist())
+        cells = tuple(value for columns in sorted(alone) for value in alone[columns])[: self.most]
+        return NoisySight(ratio, tuple(m.columns for m in output.measurements), exact, cells)
 
     def learn(
         self, absent: Sequence[NoisySight], present: Sequence[NoisySight]
     ) -> Sequence[Callable[[NoisySight], float]]:
-        without, with_person = Counter(chosen for _, chosen in absent), Counter(chosen for _, chosen in present)
+        without, with_person = (Counter(seen.chosen for seen in side) for side in (absent, present))
 
         def choice(seen: NoisySight) -> float:
-            return float(np.log((with_person[seen[1]] + 0.5) / (without[seen[1]] + 0.5)))
+            return float(np.log((with_person[seen.chosen] + 0.5) / (without[seen.chosen] + 0.5)))
 
-        return (lambda seen: seen[0], choice, lambda seen: seen[0] + choice(seen))
+        scores = [
+            lambda seen: seen.ratio,
+            choice,
+            lambda seen: seen.ratio + choice(seen),
+            lambda seen: float(seen.exact),
+        ]
+        if len({len(seen.cells) for seen in (*absent, *present)}) == 1 and absent[0].cells:
+            linear = _discriminant(
+                np.array([seen.cells for seen in absent]), np.array([seen.cells for seen in present]), ridge=0.01
+            )
+            scores.append(lambda seen: linear(np.array(seen.cells)))
+        return scores
 
 
 @dataclass(frozen=True)
@@ -254,23 +166,37 @@ class Conjunctions:
     pair: Pair
     most: int = 10
 
-    def observe(self, output: Table) -> FloatVector:
-        columns = np.unique(np.linspace(0, output.codes.shape[1] - 1, self.most).round().astype(np.intp))
+    def observe(self, output: Table | HasRows) -> FloatVector:
+        codes = output.codes if isinstance(output, Table) else Table.encode(output.rows).codes
+        columns = np.unique(np.linspace(0, codes.shape[1] - 1, self.most).round().astype(np.intp))
         persons = [self.pair.target] if self.pair.other is None else [self.pair.target, self.pair.other]
-        return np.concatenate([np.sqrt(_agreeing(output.codes[:, columns], row[columns])) for row in persons])
+        return np.concatenate([np.sqrt(_agreeing(codes[:, columns], row[columns])) for row in persons])
 
     def learn(
         self, absent: Sequence[FloatVector], present: Sequence[FloatVector]
     ) -> Sequence[Callable[[FloatVector], float]]:
         """A ridge regression on standardised features, and a plain sum of them, each with its own sign."""
-        features = np.concatenate([absent, present])
-        centre, spread = features.mean(axis=0), features.std(axis=0)
-        scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0.0)
-        x = (features - centre) * scale
-        side = np.repeat([-1.0, 1.0], [len(absent), len(present)])
-        slopes = x.T @ side / len(side)
-        ridge = x.T @ np.linalg.solve(x @ x.T + x.shape[1] * np.eye(len(x)), side)
-        return tuple(lambda seen, w=weights * scale: float((seen - centre) @ w) for weights in (ridge, slopes))
+        sides = np.array(absent), np.array(present)
+        return tuple(_discriminant(*sides, ridge=ridge) for ridge in (sides[0].shape[1] / len(absent) / 2, np.inf))
+
+
+def _discriminant(absent: FloatMatrix, present: FloatMatrix, *, ridge: float) -> Callable[[FloatVector], float]:
+    """A linear score from two samples of features, shape (results, features), by regression on standardised features.
+
+    Args:
+        ridge: Penalty as a share of the number of results; infinite for weights that look at each feature alone.
+    """
+    features = np.concatenate([absent, present])
+    centre, spread = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0.0)
+    x = (features - centre) * scale
+    side = np.repeat([-1.0, 1.0], [len(absent), len(present)])
+    if np.isinf(ridge):
+        weights = x.T @ side / len(side)
+    else:
+        weights = x.T @ np.linalg.solve(x @ x.T + ridge * len(x) * np.eye(len(x)), side)
+    weights *= scale
+    return lambda seen: float((seen - centre) @ weights)
 
 
 def _agreeing(codes: Codes, row: Codes) -> FloatVector:
@@ -303,6 +229,46 @@ class Claim:
     def of(cls, cost: Cost, *, delta: float) -> Claim:
         """The claim of a cost, with epsilon at this delta."""
         return cls(epsilon=float(cost.epsilon(delta)), delta=delta, cost=cost)
+
+    def highest(self, fpr: FloatVector) -> FloatVector:
+        """The highest true-positive rates that all of the claim allows, rounded up: its trade-off curve."""
+        stated = Approximate(self.delta).highest(self.epsilon, fpr)
+        return stated if self.cost is None else np.minimum(stated, _highest(self.cost, fpr))
+
+    @property
+    def kind(self) -> Family:
+        """By whose loss outcomes are compared when this claim is tested."""
+        return Approximate(self.delta) if self.cost is None else GAUSSIAN
+
+    def contradicted(self, hits: int, false_alarms: int, trials: int, *, confidence: float) -> bool:
+        """Whether so many guesses contradict it. If it is true, they do with a chance of at most 1 - confidence."""
+        return contradicts(hits, false_alarms, trials, self.highest, order=self.kind, confidence=confidence)
+
+
+_NODES = np.sin(np.linspace(0, np.pi / 2, 257)) ** 2  # denser towards both ends, where the curves bend
+
+
+@lru_cache(maxsize=16)
+def _at_nodes(cost: Cost) -> FloatVector:
+    return np.array([tpr_bound(cost, float(fpr)) for fpr in _NODES])
+
+
+def _highest(cost: Cost, fpr: FloatVector) -> FloatVector:
+    """`tpr_bound` for many rates, rounded up.
+
+    Pure zCDP has a closed form. Otherwise a table is made: the bound is concave, so between two nodes it lies below the
+    chords beside them.
+    """
+    if cost.is_zcdp and not cost.delta0:
+        return ZCDP.highest(float(cost.rho) * (1 + 1e-9), fpr)
+    tpr = _at_nodes(cost)
+    slope = np.diff(tpr) / np.diff(_NODES)
+    right = np.clip(np.searchsorted(_NODES, fpr), 1, len(_NODES) - 1)
+    left = right - 1
+    before = np.where(left > 0, tpr[left] + slope[left - 1] * (fpr - _NODES[left]), 1.0)
+    behind = tpr[right] - np.append(slope, 0.0)[right] * (_NODES[right] - fpr)
+    bound = np.minimum(np.minimum(before, behind), tpr[right]) + 1e-8
+    return np.asarray(np.clip(bound, 0, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,18 +314,74 @@ class CanaryResult:
     @property
     def exceeds(self) -> bool:
         """Whether the claim is contradicted. A true claim is contradicted with a chance of at most 1 - confidence."""
-        if self.epsilon > self.claim.epsilon:
-            return True
-        tpr, fpr = certain_rates(self.hits, self.false_alarms, self.trials, confidence=self.confidence)
-        return self.claim.cost is not None and tpr > tpr_bound(self.claim.cost, fpr)
+        return self.claim.contradicted(self.hits, self.false_alarms, self.trials, confidence=self.confidence)
+
+    @property
+    def estimate(self) -> float:
+        """Point estimate of epsilon at the claim's delta, with a sign: half a guess is added to every count."""
+        tpr, fpr = self._rates
+        delta = self.claim.delta
+        return max(_log_ratio(tpr - delta, fpr), _log_ratio(1 - fpr - delta, 1 - tpr))
+
+    @property
+    def mu_estimate(self) -> float:
+        """Point estimate of mu if the noise is Gaussian, with a sign."""
+        tpr, fpr = self._rates
+        return float(stats.norm.ppf(tpr) - stats.norm.ppf(fpr))
+
+    @property
+    def perfect(self) -> CanaryResult:
+        """What an attacker who never errs would have shown with so many fits."""
+        return replace(self, hits=self.trials, false_alarms=0)
+
+    @property
+    def ceiling(self) -> float:
+        """The largest epsilon that so many fits can certify, at the claim's delta."""
+        return self.perfect.epsilon
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether so many fits could have contradicted the claim at all."""
+        return self.perfect.exceeds
+
+    @property
+    def _rates(self) -> tuple[float, float]:
+        return (self.hits + 0.5) / (self.trials + 1), (self.false_alarms + 0.5) / (self.trials + 1)
+
+
+def _log_ratio(above: float, below: float) -> float:
+    return float(np.log(above / below)) if above > 0 else -np.inf
+
+
+def counted(fits: int) -> int:
+    """Of so many fits, how many on each table count for the bound; the others teach and choose."""
+    return fits // 2 - fits // 2 * sum(PARTS[:2]) // sum(PARTS)
+
+
+def fits_needed(claim: Claim, *, confidence: float = CONFIDENCE) -> int | None:
+    """The fewest fits with which an attacker who never errs would contradict the claim; None if a million do not."""
+
+    def contradicted(fits: int) -> bool:
+        trials = counted(fits)
+        return claim.contradicted(trials, 0, trials, confidence=confidence)
+
+    low, high = FEWEST_FITS, FEWEST_FITS
+    while not contradicted(high):
+        low, high = high, 2 * high
+        if high > 2**20:
+            return None
+    while high - low > 2:
+        middle = (low + high) // 4 * 2
+        low, high = (low, middle) if contradicted(middle) else (middle, high)
+    return high
 
 
 @dataclass(frozen=True)
 class _Games(Generic[Seen]):
     """What was seen of one part of the fits, by table."""
 
-    absent: Sequence[Seen]
-    present: Sequence[Seen]
+    absent: list[Seen]
+    present: list[Seen]
 
     def guesses(self, score: Callable[[Seen], float], threshold: float) -> tuple[int, int]:
         """Hits and false alarms."""
@@ -376,32 +398,60 @@ def play(
     confidence: float = CONFIDENCE,
     progress: Callable[[int], None] | None = None,
 ) -> CanaryResult:
-    """Runs a synthesizer `fits` times, half on each table, and bounds what it leaks.
+    """`play_all` for one attacker."""
+    played = play_all(pair, fit, {"only": attacker}, claim=claim, fits=fits, confidence=confidence, progress=progress)
+    return played["only"]
 
-    The two tables take turns. An eighth of the fits teaches the attacker, an eighth chooses his score and threshold,
-    and the rest, which neither has seen, gives the bound.
+
+def play_all(
+    pair: Pair,
+    fit: Callable[[pd.DataFrame], Output],
+    attackers: Mapping[str, Attacker[Output, Any]],
+    *,
+    claim: Claim,
+    fits: int,
+    confidence: float = CONFIDENCE,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, CanaryResult]:
+    """Runs a synthesizer `fits` times, half on each table, and bounds what it leaks to each of several attackers.
+
+    The two tables take turns, and all attackers see the same results. An eighth of the fits teaches each of them, an
+    eighth chooses his score and threshold, and the rest, which neither has seen, gives the bound.
 
     Args:
         pair: Two neighbouring tables.
         fit: Runs the synthesizer, the whole of it, on a data frame as a file would hold it, with fresh noise each time.
-        attacker: Reads what `fit` returns.
+        attackers: By name. Each reads what `fit` returns.
         claim: What is put to the test.
         fits: At least 16; an odd one is left out. `docs/attacks.md` says what so many can show.
-        confidence: Chance that the bounds hold.
+        confidence: Chance that the bounds of one attacker hold. Who judges by the worst of several attackers, or
+            several pairs, has to share out the error: 1 - (1 - confidence) / their number.
         progress: Told how many fits are done.
+    Returns:
+        A result for each attacker, in their order.
     Raises:
         ValueError: there are too few fits.
     """
     if fits < FEWEST_FITS:
         raise ValueError(f"fits ({fits}) must be at least {FEWEST_FITS}")
-    absent: list[Any] = []
-    present: list[Any] = []
+    seen: dict[str, _Games[Any]] = {name: _Games([], []) for name in attackers}
     for done in range(fits // 2):
-        absent.append(attacker.observe(fit(pair.absent)))
-        present.append(attacker.observe(fit(pair.present)))
+        for frame, side in ((pair.absent, "absent"), (pair.present, "present")):
+            output = fit(frame)
+            for name, attacker in attackers.items():
+                getattr(seen[name], side).append(attacker.observe(output))
         if progress is not None:
             progress(2 * done + 2)
-    learning, choosing, counting = _split(absent, present)
+    return {
+        name: _judged(pair, attacker, seen[name], claim=claim, confidence=confidence)
+        for name, attacker in attackers.items()
+    }
+
+
+def _judged(
+    pair: Pair, attacker: Attacker[Any, Seen], games: _Games[Seen], *, claim: Claim, confidence: float
+) -> CanaryResult:
+    learning, choosing, counting = _split(games.absent, games.present)
     scores = attacker.learn(learning.absent, learning.present)
     trials = len(counting.absent)
     score, threshold = _choose(scores, choosing, trials=trials, claim=claim, confidence=confidence)
@@ -409,7 +459,7 @@ def play(
     return CanaryResult(
         pair=pair.name,
         claim=claim,
-        fits=2 * len(absent),
+        fits=2 * len(games.absent),
         trials=trials,
         hits=hits,
         false_alarms=false_alarms,
@@ -417,7 +467,7 @@ def play(
     )
 
 
-def _split(absent: Sequence[Seen], present: Sequence[Seen]) -> list[_Games[Seen]]:
+def _split(absent: list[Seen], present: list[Seen]) -> list[_Games[Seen]]:
     ends = [len(absent) * sum(PARTS[:n]) // sum(PARTS) for n in range(4)]
     return [_Games(absent[a:b], present[a:b]) for a, b in pairwise(ends)]
 
@@ -425,19 +475,29 @@ def _split(absent: Sequence[Seen], present: Sequence[Seen]) -> list[_Games[Seen]
 def _choose(
     scores: Sequence[Callable[[Seen], float]], games: _Games[Seen], *, trials: int, claim: Claim, confidence: float
 ) -> tuple[Callable[[Seen], float], float]:
-    """The score and threshold that would give the best bound if the rates of these games held for `trials` more."""
+    """The score and threshold that would give the best bound if the rates of these games held for `trials` more.
 
-    def worth(choice: tuple[Callable[[Seen], float], float]) -> float:
-        hits, false_alarms = (
-            round(trials * (count + 0.5) / (len(games.absent) + 1)) for count in games.guesses(*choice)
-        )
-        if claim.cost is None:
-            return epsilon_lower_bound(hits, false_alarms, trials, delta=claim.delta, confidence=confidence)
-        return rho_lower_bound(hits, false_alarms, trials, confidence=confidence)
+    The attacker's first score stays unless another one is clearly better: few games would let chance choose.
+    """
 
-    def choices() -> Iterator[tuple[Callable[[Seen], float], float]]:
-        for score in scores:
-            low, high = (float(np.mean([score(seen) for seen in side])) for side in (games.absent, games.present))
-            yield from ((score, low + (high - low) * share) for share in THRESHOLDS)
+    def worth(counts: tuple[int, int]) -> float:
+        hits, false_alarms = (round(trials * rate) for rate in rates(counts))
+        return rough_limit(hits, false_alarms, trials, claim.kind, confidence=confidence)
 
-    return max(choices(), key=worth)
+    def rates(counts: tuple[int, int]) -> tuple[float, float]:
+        hits, false_alarms = ((count + 0.5) / (len(games.absent) + 1) for count in counts)
+        return hits, false_alarms
+
+    def best(score: Callable[[Seen], float]) -> tuple[tuple[int, int], float]:
+        low, high = (float(np.mean([score(seen) for seen in side])) for side in (games.absent, games.present))
+        tried = [low + (high - low) * share for share in THRESHOLDS]
+        return max(((games.guesses(score, threshold), threshold) for threshold in tried), key=lambda t: worth(t[0]))
+
+    chosen, (counts, threshold) = scores[0], best(scores[0])
+    to_beat = claim.kind.loss(*rates(counts))
+    for score in scores[1:]:
+        others = best(score)
+        clear = rough_limit(*others[0], len(games.absent), claim.kind, confidence=CLEARLY)
+        if clear > to_beat and worth(others[0]) > worth(counts):
+            chosen, (counts, threshold) = score, others
+    return chosen, threshold

@@ -33,6 +33,7 @@ CLOSE = 0.02  # share of twin rows that count as close
 NEARLY = 0.05  # distances below this, in units of a column, are all as good as none
 MOST_ROWS = 20_000  # of the synthetic table, for distances
 CALIBRATION = 4_000  # rows of a second twin that say what close means
+CHARGED_CONFIDENCE = 0.90
 PUBLIC_SEED = 0x7155  # of choices that need no secrecy: they are made from the synthetic table alone
 
 
@@ -324,11 +325,13 @@ class ChargedResult:
     control_at_most: float
 
 
-def charged_results(counts: AttackCounts, *, confidence: float = 0.90) -> tuple[ChargedResult | None, ...]:
+def charged_results(
+    counts: AttackCounts, *, confidence: float = CHARGED_CONFIDENCE
+) -> tuple[ChargedResult | None, ...]:
     """The excess of each attack; None where a side is too small for its noise, so that nothing can be said.
 
     Args:
-        confidence: Chance that both ends of an interval hold. At 0.90 each end alone holds with 0.95, and the gate
+        confidence: Chance that both ends of an interval hold. At 0.90, the default, each end alone holds with 0.95, and the gate
             judges one end.
     """
     return tuple(

@@ -46,6 +46,11 @@ class ExactMatch:
         member = np.arange(fit.persons + control.persons) < fit.persons
         tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
         copies = hits["values, all columns"][0]
+        whole = (
+            hits["values, all columns but one"]
+            if "values, all columns but one" in hits
+            else hits["values, all columns"]
+        )
         return Finding(
             variants={
                 name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
@@ -55,6 +60,7 @@ class ExactMatch:
             trials=len(both) * len(member),
             figures={"unique copies": _share(copies)},
             warning=_warning(int(copies.sum()), tested.reverse),
+            exposed=whole,
         )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from attacks.tradeoff import Approximate, Gaussian, Renyi, lower_limit
+
 FloatVector: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -230,10 +232,9 @@ def _spread(hits: int, persons: int, sigma: float, confidence: float) -> tuple[f
 #
 # A game is played many times: a table with a canary, or without, goes in, and an attacker guesses which. Whatever a
 # mechanism promises bounds the pairs (true-positive rate, false-positive rate) that any attacker can reach, so a pair
-# that was reached bounds what the mechanism can truthfully promise. `trials` games are played on each side. The rates
-# are taken at their unfavourable Clopper-Pearson ends, each one-sided with half of the error: so all bounds below hold
-# together, and guesses of "present" and of "absent" need no correction for being two, because both use the same ends.
-# The rule that turns scores into guesses must not depend on the games that are counted.
+# that was reached bounds what the mechanism can truthfully promise. `trials` games are played on each side. Both rates
+# are tested jointly against the promise's whole curve (`attacks.tradeoff`). The rule that turns scores into guesses must
+# not depend on the games that are counted; `bounds_at_ranks` is for rules that do.
 
 
 def clopper_pearson_low(successes: float, trials: int, *, confidence: float) -> float:
@@ -250,51 +251,33 @@ def clopper_pearson_high(successes: float, trials: int, *, confidence: float) ->
     return 1 - clopper_pearson_low(trials - successes, trials, confidence=confidence)
 
 
-def certain_rates(hits: int, false_alarms: int, trials: int, *, confidence: float) -> tuple[float, float]:
-    """The lowest true-positive and the highest false-positive rate; both hold together with at least `confidence`.
+def epsilon_lower_bound(hits: int, false_alarms: int, trials: int, *, delta: float, confidence: float) -> float:
+    """Lower bound on epsilon shown by a membership game, whatever the mechanism.
+
+    Under (epsilon, delta)-DP tpr <= e^epsilon fpr + delta, and the same with 1 - fpr and 1 - tpr in their places; both
+    are tested at once.
 
     Args:
         hits: Tables with the canary that the attacker called so, out of `trials`.
         false_alarms: Tables without it that he called so, out of `trials`.
         trials: Games on each side.
-        confidence: In (0, 1); the error is split equally over the two rates.
-    Raises:
-        ValueError: a count is outside 0 .. trials, or the confidence out of range.
-    """
-    if not (trials > 0 and 0 <= hits <= trials and 0 <= false_alarms <= trials):
-        raise ValueError(f"hits ({hits}) and false alarms ({false_alarms}) must lie in 0 .. trials ({trials})")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence ({confidence}) must lie in (0, 1)")
-    one_side = 1 - (1 - confidence) / 2
-    low = clopper_pearson_low(hits, trials, confidence=one_side)
-    return low, clopper_pearson_high(false_alarms, trials, confidence=one_side)
-
-
-def epsilon_lower_bound(hits: int, false_alarms: int, trials: int, *, delta: float, confidence: float) -> float:
-    """Lower bound on epsilon shown by a membership game, whatever the mechanism.
-
-    Under (epsilon, delta)-DP tpr <= e^epsilon fpr + delta, and the same with 1 - fpr and 1 - tpr in their places; the
-    better of the two bounds is returned.
-
-    Args:
-        hits, false_alarms, trials, confidence: As in `certain_rates`.
         delta: Delta of the claim under test, in [0, 1).
+        confidence: Chance that the bound holds, in (0, 1).
     Returns:
         A bound >= 0. Zero means no evidence of leakage, not evidence of none.
     Raises:
         ValueError: a count, `delta` or `confidence` is out of range.
-    Source: the definition, applied to the guess and to its opposite (Kairouz, Oh, Viswanath, arXiv:1311.0776, call it
-        the privacy region), with Clopper-Pearson limits as in Nasr et al., S&P 2021, arXiv:2101.04535. Compared with
-        `epsilon_clopper_pearson` in google-deepmind/jax_privacy, auditing.py.
+    Source: the test is `tradeoff.lower_limit`. Clopper-Pearson limits of each rate with half of the error, as in Nasr et
+        al., S&P 2021, arXiv:2101.04535, are valid too and need about twice as many games for the same bound.
     """
     if not 0 <= delta < 1:
         raise ValueError(f"delta ({delta}) must lie in [0, 1)")
-    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
-    ratios = [(p - delta) / q for p, q in ((tpr, fpr), (1 - fpr, 1 - tpr)) if p > delta and q > 0]
-    return max([0.0, *(math.log(ratio) for ratio in ratios)])
+    return lower_limit(hits, false_alarms, trials, Approximate(delta), confidence=confidence)
 
 
-_ORDERS = np.concatenate([[1 + 1e-6], 1 + np.geomspace(0.01, 1e4, 200)])
+_ORDERS = tuple((1 + np.append(1e-6, np.geomspace(0.02, 2e3, 60))).tolist())
+ZCDP = Renyi(_ORDERS, _ORDERS)
+"""Zero-concentrated DP; the loss is rho. Any set of orders gives a true bound."""
 
 
 def rho_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: float) -> float:
@@ -305,27 +288,13 @@ def rho_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: fl
     (2 / pi where rho is small): a claim that is too low by less than a factor of 1.6 is never contradicted.
 
     Args:
-        hits, false_alarms, trials, confidence: As in `certain_rates`.
+        hits, false_alarms, trials, confidence: As in `epsilon_lower_bound`.
     Returns:
         A bound >= 0. Zero means no evidence of leakage, not evidence of none.
     Source: Bun and Steinke, arXiv:1605.02065, Definition 1.1 and Lemma 2.2 (data processing). Riess et al., PMLR 306
         (2026), show that no test can refute more of a Renyi claim than two outcomes do at all orders (abstract read).
     """
-    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
-    return _divergence_per_order(tpr, fpr)
-
-
-def _divergence_per_order(tpr: float, fpr: float) -> float:
-    """The largest D_a / a over both directions, for coins of probability tpr > fpr; 0 if tpr is not above fpr."""
-    if tpr <= fpr:
-        return 0.0
-    a, best = _ORDERS, 0.0
-    for p, q in ((tpr, fpr), (fpr, tpr)):
-        with np.errstate(divide="ignore", invalid="ignore"):  # a coin may be certain
-            heads = np.where(p > 0, a * np.log(p) + (1 - a) * np.log(q), -np.inf)
-            tails = np.where(p < 1, a * np.log1p(-p) + (1 - a) * np.log1p(-q), -np.inf)
-            best = max(best, float(np.max(np.logaddexp(heads, tails) / ((a - 1) * a))))
-    return best
+    return lower_limit(hits, false_alarms, trials, ZCDP, confidence=confidence)
 
 
 def mu_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: float) -> float:
@@ -335,13 +304,16 @@ def mu_lower_bound(hits: int, false_alarms: int, trials: int, *, confidence: flo
     Gaussian noise and private selection do not have exactly this shape, so a mu above the claim is a reason to look,
     never a failure by itself.
 
+    Args:
+        hits, false_alarms, trials, confidence: As in `epsilon_lower_bound`.
     Returns:
         A bound >= 0.
-    Source: Dong, Roth, Su, arXiv:1905.02383, equation 6, with Clopper-Pearson limits as in Nasr et al., USENIX Security
-        2023, arXiv:2302.07956. Compared with `epsilon_from_gdp` in google-deepmind/jax_privacy, auditing.py.
+    Source: Dong, Roth, Su, arXiv:1905.02383, equation 6, as Nasr et al., USENIX Security 2023, arXiv:2302.07956, use it.
     """
-    tpr, fpr = certain_rates(hits, false_alarms, trials, confidence=confidence)
-    return max(0.0, float(stats.norm.ppf(tpr) - stats.norm.ppf(fpr))) if tpr > fpr else 0.0
+    return lower_limit(hits, false_alarms, trials, GAUSSIAN, confidence=confidence)
+
+
+GAUSSIAN = Gaussian()
 
 
 def gaussian_epsilon(mu: float, *, delta: float) -> float:

@@ -1,19 +1,31 @@
 """Membership inference without access to the model: was this person's record used?
 
-Six scores a row, made from the synthetic table and from reference persons whom the attacker knows, none of whom was
-fitted: how near the closest synthetic row lies, the same in relation to how isolated the record is, the ratio of local
-densities, and how much more often the synthetic table than the reference shows the record's values, two columns at a
-time and three. A person is scored by the best row and by the mean over rows.
+Scores a row, made from the synthetic table and from reference persons whom the attacker knows, none of whom was fitted:
 
-A combiner then learns from one half of the persons, labels included, how to tell the sides apart, and is judged on the
-other half. No real attacker knows so many labels: this is meant to be stronger.
+* how near the closest synthetic row lies, and the same in relation to how isolated the record is;
+* the ratio of local densities, and the share of synthetic rows among the 20 nearest of both tables;
+* how much more often the synthetic table than the reference shows the record's values, two columns at a time and three,
+  and on the column sets that the release is known to have measured;
+* how sure trees are, taught to tell synthetic rows from reference rows, that the record is synthetic;
+* how much better each value follows from the others by a rule learned from synthetic rows than by one learned from the
+  reference.
+
+A person is scored by the best row and by the mean over rows. A combiner then learns from one half of the persons, labels
+included, how to tell the sides apart, and is judged on the other half. No real attacker knows so many labels: this is
+meant to be stronger.
+
+A filter that drops synthetic rows "too close" to fitted persons leaves a hole around them. A second combiner looks for
+holes, among persons whose own row the table does not hold.
+
+Sources: share among neighbours: Ward, Wang, Cheng, arXiv:2406.13012; densities in relation to a reference: van Breugel,
+Sun, Qian, van der Schaar, AISTATS 2023, arXiv:2302.12580 (abstracts read).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -21,14 +33,19 @@ from scipy import stats
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, excess
-from attacks.distances import Metric, nearest
+from attacks.distances import Factors, Metric, one_thread, smallest
 from attacks.intervals import Rate, area
+from attacks.nearness import NEIGHBOURS, distinct, nearest_of, nearness
 from attacks.people import BoolVector, FloatMatrix, FloatVector, Group, IntMatrix, IntVector, People, Rows, joined, keys
 
 NEIGHBOUR = 5  # densities are taken from the distance to this neighbour
 TRIPLES = 300  # at most so many three-column marginals
+TREES = 5  # of each of the two forests that tell synthetic rows from reference rows
+STIFFNESS = 0.02  # of the rules that predict one column from the others
 OPERATING_POINTS = (0.1, 0.01, 0.001)
 LOWEST = 0.001  # reported, not judged: too few persons
+HOLE = "in a hole"
+FEWEST = 20  # persons a half among whom a hole can be looked for
 Rule: TypeAlias = Callable[[FloatVector, BoolVector], float]  # from scores and answers to a threshold
 
 # Each half of the persons teaches the rule that judges the other, so accusations are not quite independent. Simulated on
@@ -39,7 +56,13 @@ RIDGE = 0.02  # weight of the penalty, in persons a person
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """Tells fitted persons from persons held back."""
+    """Tells fitted persons from persons held back.
+
+    Args:
+        focal: Sets of column names that the release is known to have measured, if it is.
+    """
+
+    focal: tuple[tuple[str, ...], ...] = ()
 
     id: ClassVar[str] = "membership"
     criterion: ClassVar[Criterion] = "membership"
@@ -55,20 +78,33 @@ class Membership:
     def run(self, people: People, synthetic: Rows, *, rng: np.random.Generator) -> Finding:
         asked = joined(people.fit, people.evaluation)
         member = np.arange(asked.persons) < people.fit.persons
-        scores = _scores(asked, people.reference.rows, synthetic, rng)
-        ranks = np.stack([stats.rankdata(score) for score in scores.values()], axis=1) / (asked.persons + 1)
+        scores, local, repeated = _scores(people, asked, synthetic, self.focal, rng)
+        ranks = _ranked(np.stack(list(scores.values()), axis=1))
         half = _halves(member, rng)
-        combiner = Combiner(ranks, half)
+        everybody = np.arange(asked.persons)
+        combiner = Combiner(ranks, half, everybody)
+        elsewhere = np.flatnonzero(~repeated)
+        searched = np.bincount(half[elsewhere], minlength=2).min() >= FEWEST
+        holes = Combiner(_ranked(-local[elsewhere]), half, elsewhere) if searched else None
+        top = ranks >= np.quantile(ranks, 0.99, axis=0)
+        linear = np.concatenate([ranks - ranks.mean(axis=0), top - top.mean(axis=0)], axis=1).T
+        combiners = [combiner] if holes is None else [combiner, holes]
+        weights = np.concatenate([linear, *(one.weights() for one in combiners)])
+        ends = np.cumsum([len(linear), *(len(one.weights()) for one in combiners)])
 
         def statistics(labels: FloatMatrix) -> FloatMatrix:
-            top = (ranks >= np.quantile(ranks, 0.99, axis=0)).astype(np.float64)
-            return np.concatenate([ranks.T @ labels, top.T @ labels, combiner.separation(labels)])
+            sums = np.split(weights @ labels, ends[:-1])
+            separations = [one.separation(sums_of) for one, sums_of in zip(combiners, sums[1:], strict=True)]
+            return np.concatenate([np.round(sums[0], 9), *separations])
 
         tested = permutation.relabelled(statistics, member, half, rng=rng)
         rules: dict[str, Rule] = {"best threshold": _best_threshold}
         rules |= {f"false positive rate {rate:g}": _threshold_at(rate) for rate in OPERATING_POINTS}
-        measures = {name: _excess(combiner.accused(member, rule), member) for name, rule in rules.items()}
+        accused = {name: combiner.accused(member, rule) for name, rule in rules.items()}
+        measures = {name: _excess(called, member) for name, called in accused.items()}
         variants = {name: measure for name, measure in measures.items() if name != f"false positive rate {LOWEST:g}"}
+        if holes is not None and min(member[elsewhere].sum(), (~member[elsewhere]).sum()) >= FEWEST:
+            variants[HOLE] = _excess(holes.accused(member, _best_threshold)[elsewhere], member[elsewhere])
         combined = combiner.scores(member.astype(np.float64)[:, None])[:, 0]
         figures = {
             f"AUC, {name}": _plain(area(score[member], score[~member]), 0.5)
@@ -79,11 +115,13 @@ class Membership:
             if at.fit is not None and at.control is not None:
                 figures[f"TPR at FPR {rate:g}"] = _plain(at.fit, rate)
                 figures[f"FPR meant to be {rate:g}"] = _plain(at.control, rate)
+        certain = accused["false positive rate 0.01"]
         return Finding(
             variants=variants,
             p_value=tested.p_value,
             trials=asked.persons,
             figures=figures,
+            exposed=(certain[member], certain[~member]),
         )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
@@ -104,59 +142,177 @@ def _plain(rate: Rate, chance: float) -> Measure:
 # ---- scores ------------------------------------------------------------------------------------------------------
 
 
-def _scores(asked: Group, reference: Rows, synthetic: Rows, rng: np.random.Generator) -> dict[str, FloatVector]:
-    """Each person's scores, higher for a member."""
-    metric = Metric(synthetic)
-    points, ours, theirs = metric.points(asked.rows), metric.points(synthetic), metric.points(reference)
-    near = nearest(points, ours, k=NEIGHBOUR)
-    alone = nearest(points, theirs, k=NEIGHBOUR)
+def _scores(
+    people: People, asked: Group, synthetic: Rows, focal: tuple[tuple[str, ...], ...], rng: np.random.Generator
+) -> tuple[dict[str, FloatVector], FloatMatrix, BoolVector]:
+    """Each person's scores, higher for a member; those that a hole would turn round; whose own row the table holds."""
+    reference = people.reference.rows
+    near = nearness(people, synthetic).closest[: len(asked.rows)]
+    alone = _closest(asked.rows, reference, synthetic)
     usual = float(np.median(alone[:, 0])) or 1.0
-    pairs, triples = (_marginals(asked.rows.cells, reference.cells, synthetic.cells, k, rng) for k in (2, 3))
     by_row = {
         "closeness": -near[:, 0],
         "closeness for isolation": -near[:, 0] / (alone[:, 0] + usual),
-        "density": np.log((alone[:, -1] + usual / 10) / (near[:, -1] + usual / 10)),
-        "pairs of columns": pairs,
-        "triples of columns": triples,
+        "density": np.log((alone[:, NEIGHBOUR - 1] + usual / 10) / (near[:, NEIGHBOUR - 1] + usual / 10)),
+        "share among neighbours": _share(near, alone),
     }
+    local = len(by_row)
+    chosen = {
+        "pairs of columns": _some(len(synthetic.columns), 2, rng),
+        "triples of columns": _some(len(synthetic.columns), 3, rng),
+        "measured columns": _places(synthetic, focal),
+    }
+    counter = Counter(asked.rows.cells, reference.cells, synthetic.cells)
+    by_row |= {name: counter.ratios(places) for name, places in chosen.items() if places or name != "measured columns"}
+    by_row["told from the reference"] = _told_apart(asked.rows, reference, synthetic, rng)
+    by_row["predicted from other columns"] = _predicted(asked.rows, reference, synthetic)
     scores = {}
     for name, score in by_row.items():
         score = np.round(score, 9)  # sums taken in another order must still tie
         scores[f"{name}, best row"] = asked.best(score)
         if len(asked.rows) > asked.persons:
             scores[f"{name}, mean row"] = asked.mean(score)
-    return scores
+    by_person = np.stack([asked.best(np.round(score, 9)) for score in list(by_row.values())[:local]], axis=1)
+    return scores, by_person, asked.any(near[:, 0] == 0)
 
 
-def _marginals(
-    rows: IntMatrix, reference: IntMatrix, synthetic: IntMatrix, k: int, rng: np.random.Generator
-) -> FloatVector:
-    """Mean log ratio of how common a row's values are among synthetic and among reference rows, `k` columns at a time."""
-    places = list(combinations(range(rows.shape[1]), k))
+@one_thread
+def _closest(rows: Rows, reference: Rows, synthetic: Rows) -> FloatMatrix:
+    """Distances to the nearest reference rows, as the synthetic table's ranks make them; shape (rows, neighbours)."""
+    ours, theirs = distinct(rows, reference)
+    metric, columns = Metric(synthetic), len(synthetic.columns)
+    queries = Factors.of(metric.points(rows.take(ours.first)).light(columns))
+    base = Factors.turned(metric.points(reference.take(theirs.first)).light(columns))
+    found = np.empty((len(ours.first), NEIGHBOURS))
+    size = max(2**18 // max(len(theirs.first), 1), 1)
+    for start in range(0, len(found), size):
+        part = slice(start, start + size)
+        squared = queries.times(part, base)
+        found[part] = nearest_of(squared, smallest(squared, NEIGHBOURS), theirs.counts)
+    distances: FloatMatrix = np.sqrt(found / queries.squared_unit)[ours.kind]
+    return distances
+
+
+def _share(near: FloatMatrix, alone: FloatMatrix) -> FloatVector:
+    """Share of synthetic rows among the nearest of both tables together; those as far as the last one share its places."""
+    last = np.partition(np.concatenate([near, alone], axis=1), NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1, None]
+    ours, theirs = (near < last).sum(axis=1), (alone < last).sum(axis=1)
+    tied, tied_all = (near == last).sum(axis=1), (near == last).sum(axis=1) + (alone == last).sum(axis=1)
+    share: FloatVector = (ours + (NEIGHBOURS - ours - theirs) * tied / tied_all) / NEIGHBOURS
+    return share
+
+
+def _some(columns: int, k: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """All sets of `k` columns, or a random choice of them."""
+    places = list(combinations(range(columns), k))
     if len(places) > TRIPLES:
         places = [places[i] for i in np.sort(rng.choice(len(places), TRIPLES, replace=False))]
-    total = np.zeros(len(rows))
-    for chosen in places:
-        among, common, known = _counted(rows, synthetic, reference, chosen)
-        total += np.log((common[among] + 1) / (len(synthetic) + 1)) - np.log((known[among] + 1) / (len(reference) + 1))
-    return total / max(len(places), 1)
+    return places
 
 
-def _counted(
-    rows: IntMatrix, synthetic: IntMatrix, reference: IntMatrix, chosen: tuple[int, ...]
-) -> tuple[IntVector, IntVector, IntVector]:
-    """The cell of each row, and how often each cell occurs in the two tables."""
-    picked = [table[:, chosen] for table in (rows, synthetic, reference)]
-    top = np.max([table.max(axis=0, initial=0) for table in picked], axis=0) + 1
-    if np.prod(top.astype(np.float64)) < 2**18:
-        numbers = [np.ravel_multi_index(tuple(table.T), tuple(top)) for table in picked]
-    else:
-        numbers = keys(*picked)
-    cells = 1 + max(int(number.max(initial=0)) for number in numbers)
-    return numbers[0], np.bincount(numbers[1], minlength=cells), np.bincount(numbers[2], minlength=cells)
+def _places(table: Rows, sets: tuple[tuple[str, ...], ...]) -> list[tuple[int, ...]]:
+    """Where the columns of each set stand; columns that the table does not have are left out."""
+    where = {column.name: place for place, column in enumerate(table.columns)}
+    found = {tuple(sorted({where[name] for name in names if name in where})) for names in sets}
+    return sorted(places for places in found if places)
+
+
+class Counter:
+    """Counts how common values of rows are in two tables, some columns at a time."""
+
+    def __init__(self, rows: IntMatrix, reference: IntMatrix, synthetic: IntMatrix) -> None:
+        together = np.concatenate([rows, synthetic, reference])
+        self._columns = np.ascontiguousarray(together.T)
+        self._sizes = together.max(axis=0, initial=0) + 1
+        self._ends = len(rows), len(rows) + len(synthetic)
+        self._logs = np.log(np.arange(max(len(synthetic), len(reference)) + 2) + 1.0)
+        self._shift = float(np.log(len(synthetic) + 1) - np.log(len(reference) + 1))
+
+    def ratios(self, sets: list[tuple[int, ...]]) -> FloatVector:
+        """Mean log ratio of how common a row's values are among synthetic and among reference rows."""
+        total = np.zeros(self._ends[0])
+        for chosen in sets:
+            cell, common, known = self._counted(chosen)
+            total += (self._logs[common] - self._logs[known])[cell]
+        return total / max(len(sets), 1) - self._shift
+
+    def _counted(self, chosen: tuple[int, ...]) -> tuple[IntVector, IntVector, IntVector]:
+        """The cell of each row, and how often each cell occurs in the synthetic and in the reference table."""
+        if np.prod(self._sizes[list(chosen)].astype(np.float64)) < 2**18:
+            number = self._columns[chosen[0]]
+            for place in chosen[1:]:
+                number = number * self._sizes[place] + self._columns[place]
+        else:
+            (number,) = keys(self._columns[list(chosen)].T)
+        start, end = self._ends
+        cells = 1 + int(number.max(initial=0))
+        counts = (np.bincount(part, minlength=cells) for part in (number[start:end], number[end:]))
+        return number[:start], *counts
+
+
+def _told_apart(rows: Rows, reference: Rows, synthetic: Rows, rng: np.random.Generator) -> FloatVector:
+    """Log odds that a row is synthetic, by trees that learned to tell synthetic rows from reference rows.
+
+    Two forests learn from one half of both tables each, and their log odds are averaged. The rows asked about are in
+    neither table, so no forest has seen them, unless the synthetic table repeats them.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    x = np.concatenate([_inputs(synthetic), _inputs(reference)])
+    y = np.arange(len(x)) < len(synthetic)
+    asked, total = _inputs(rows), np.zeros(len(rows))
+    half = _halves(y, rng)
+    for number in (0, 1):
+        learn = half == number
+        if len(np.unique(y[learn])) < 2:
+            continue
+        forest = ExtraTreesClassifier(n_estimators=TREES, max_features="sqrt", random_state=int(rng.integers(2**31)))
+        odds = forest.fit(x[learn], y[learn]).predict_proba(asked)[:, 1]
+        total += np.log((odds + 1 / TREES) / (1 - odds + 1 / TREES))
+    return total
+
+
+def _inputs(rows: Rows) -> FloatMatrix:
+    """Values for trees, gaps below all numbers."""
+    return np.where(np.isfinite(rows.values), rows.values, -1e30).astype(np.float32)
+
+
+@one_thread
+def _predicted(rows: Rows, reference: Rows, synthetic: Rows) -> FloatVector:
+    """By how much the errors of predicting each column from all others fall when the rule is learned from synthetic rows.
+
+    The rules are linear in positions of numbers and indicators of categories, so one inverse of the covariance matrix
+    holds them all: what the others do not tell of a column is that column's part of the inverse times the row.
+    """
+    metric = Metric(synthetic)
+    points = [metric.points(table) for table in (rows, synthetic, reference)]
+    x, *taught = (p.near / p.unit for p in points)
+    if not x.shape[1]:
+        return np.zeros(len(rows))
+    ends = np.cumsum([0, *metric.widths()])
+    errors = []
+    for table in taught:
+        mean = table.mean(axis=0)
+        covariance = (table - mean).T @ (table - mean) / max(len(table), 1)
+        inverse = np.linalg.inv(covariance + STIFFNESS * np.eye(x.shape[1]))
+        left = (x - mean) @ inverse
+        error = np.zeros(len(x))
+        for start, end in pairwise(ends.tolist()):
+            if end > start:
+                part = np.linalg.solve(inverse[start:end, start:end], left[:, start:end].T)
+                error += (part**2).sum(axis=0)
+        errors.append(error)
+    difference: FloatVector = errors[1] - errors[0]
+    return difference
 
 
 # ---- the combiner ------------------------------------------------------------------------------------------------
+
+
+def _ranked(scores: FloatMatrix) -> FloatMatrix:
+    """Ranks in (0, 1), column by column."""
+    ranks: FloatMatrix = stats.rankdata(scores, axis=0) / (len(scores) + 1)
+    return ranks
 
 
 class Combiner:
@@ -165,47 +321,105 @@ class Combiner:
     Ranks enter as normal scores and as two steps for the top tenth and the top hundredth, so that a few leaked records
     weigh as much as a small shift of all. Learning is ridge regression, which a thousand shuffles of the labels repeat
     at the price of a matrix product. Weights below zero are dropped: being less like the synthetic table is never a
-    sign of having been fitted (where it is, the control was used, or rows were filtered; other attacks look there).
+    sign of having been fitted (where it is, the control was used, or rows were filtered: a combiner of its own looks).
+
+    Args:
+        ranks: Shape (persons looked at, scores).
+        half: 0 or 1 for each person; shape (persons,).
+        who: Which persons are looked at.
     """
 
-    def __init__(self, ranks: FloatMatrix, half: IntVector) -> None:
+    def __init__(self, ranks: FloatMatrix, half: IntVector, who: IntVector) -> None:
         steps = [stats.norm.ppf(ranks), ranks > 0.9, ranks > 0.99]
         x = np.concatenate([np.asarray(step, dtype=np.float64) for step in steps], axis=1)
-        self._parts: list[tuple[IntVector, IntVector, FloatMatrix, FloatMatrix]] = []
+        self._persons = len(half)
+        self._parts: list[_Part] = []
         for number in (0, 1):
-            learn, apply = np.flatnonzero(half != number), np.flatnonzero(half == number)
+            learn, apply = np.flatnonzero(half[who] != number), np.flatnonzero(half[who] == number)
             centre, spread = x[learn].mean(axis=0), x[learn].std(axis=0)
             z = (x - centre) / np.where(spread > 1e-9, spread, np.inf)
             normal = z[learn].T @ z[learn] + RIDGE * len(learn) * np.eye(x.shape[1])
-            self._parts.append((learn, apply, z, np.linalg.solve(normal, z[learn].T)))
-
-    def _rule(self, labels: FloatMatrix, part: int) -> FloatMatrix:
-        """The score of every person by the rule learned for one part; shape (persons, shuffles)."""
-        learn, _, z, solved = self._parts[part]
-        weights = np.maximum(solved @ (labels[learn] - labels[learn].mean(axis=0)), 0.0)
-        scores: FloatMatrix = np.round(z @ weights, 9)
-        return scores
+            taught = np.linalg.solve(normal, z[learn].T)
+            mine = z[apply] - z[apply].mean(axis=0)
+            self._parts.append(
+                _Part(who[learn], who[apply], z[learn], z[apply], taught, mine.T, mine.T @ mine / len(apply))
+            )
 
     def scores(self, labels: FloatMatrix) -> FloatMatrix:
         """Each person's rank in the own half, by the rule learned in the other; in (0, 1), shape (persons, shuffles)."""
-        scores = np.empty_like(labels)
-        for part, (_, apply, _, _) in enumerate(self._parts):
-            scores[apply] = stats.rankdata(self._rule(labels, part)[apply], axis=0) / (len(apply) + 1)
+        scores = np.zeros_like(labels)
+        for part in self._parts:
+            scores[part.apply] = stats.rankdata(part.applied(part.rule(labels)), axis=0) / (len(part.apply) + 1)
         return scores
 
-    def separation(self, labels: FloatMatrix) -> FloatMatrix:
-        """How high members rank; shape (1, shuffles)."""
-        total: FloatMatrix = np.round((self.scores(labels) * labels).sum(axis=0, keepdims=True), 9)
-        return total
+    def weights(self) -> FloatMatrix:
+        """What the labels are multiplied with before `separation`; shape (4 features, persons)."""
+        found = []
+        for part in self._parts:
+            taught, centred = np.zeros((2, len(part.taught), self._persons))
+            taught[:, part.learn], centred[:, part.apply] = part.taught, part.centred
+            found += [taught, centred]
+        return np.concatenate(found)
+
+    def separation(self, sums: FloatMatrix) -> FloatMatrix:
+        """How much higher members score than others, in standard deviations of all scores; shape (1, shuffles).
+
+        Args:
+            sums: `weights() @ labels`, labels of shape (persons, shuffles).
+        """
+        total = np.zeros(sums.shape[1])
+        halves = np.split(sums, 4)
+        for part, taught, mine in zip(self._parts, halves[::2], halves[1::2], strict=True):
+            rule = np.maximum(taught, 0.0)
+            spread = np.sqrt(np.maximum((rule * (part.covariance @ rule)).sum(axis=0), 0))
+            gain = (mine * rule).sum(axis=0)
+            total += np.divide(gain, spread, out=np.zeros_like(gain), where=spread > 1e-9)
+        separation: FloatMatrix = np.round(total[None, :], 9)
+        return separation
 
     def accused(self, member: BoolVector, threshold: Rule) -> BoolVector:
         """Whom the rule calls a member, rule and threshold both learned in the other half; shape (persons,)."""
-        accused = np.zeros(len(member), dtype=bool)
+        accused = np.zeros(self._persons, dtype=bool)
         labels = member.astype(np.float64)[:, None]
-        for part, (learn, apply, _, _) in enumerate(self._parts):
-            score = self._rule(labels, part)[:, 0]
-            accused[apply] = score[apply] >= threshold(score[learn], member[learn])
+        for part in self._parts:
+            known = member[part.learn]
+            if known.all() or not known.any():
+                continue
+            rule = part.rule(labels)
+            limit = threshold(np.round(part.learned_from @ rule, 9)[:, 0], known)
+            accused[part.apply] = part.applied(rule)[:, 0] >= limit
         return accused
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One half learned from, the other applied to.
+
+    Args:
+        learn, apply: Which persons they are.
+        learned_from, applied_to: Their standardised scores; shape (persons, features).
+        taught: Turns labels of those learned from into weights; shape (features, persons).
+        centred: `applied_to`, each feature with mean 0; shape (features, persons).
+        covariance: Of these.
+    """
+
+    learn: IntVector
+    apply: IntVector
+    learned_from: FloatMatrix
+    applied_to: FloatMatrix
+    taught: FloatMatrix
+    centred: FloatMatrix
+    covariance: FloatMatrix
+
+    def rule(self, labels: FloatMatrix) -> FloatMatrix:
+        """Weights, by what is known about those learned from; shape (features, shuffles)."""
+        rule: FloatMatrix = np.maximum(self.taught @ labels[self.learn], 0.0)
+        return rule
+
+    def applied(self, rule: FloatMatrix) -> FloatMatrix:
+        """Scores of those applied to; shape (persons, shuffles)."""
+        scores: FloatMatrix = np.round(self.applied_to @ rule, 9)
+        return scores
 
 
 def _halves(member: BoolVector, rng: np.random.Generator) -> IntVector:

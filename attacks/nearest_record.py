@@ -17,8 +17,8 @@ import numpy as np
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat
-from attacks.distances import Metric, ties
 from attacks.intervals import FloatVector, Interval, normal_quantile
+from attacks.nearness import nearness
 from attacks.people import People, Rows, joined
 
 CLOSEST = {"all rows": 1.0, "closest tenth": 0.1, "closest hundredth": 0.01}
@@ -41,16 +41,15 @@ class NearestRecord:
 
     def run(self, people: People, synthetic: Rows, *, rng: np.random.Generator) -> Finding:
         pool = joined(people.fit, people.control)
-        metric = Metric(synthetic)
-        records, which = metric.points(pool.rows).distinct()
-        query, point, distance = ties(metric.points(synthetic), records)
-        holders = np.bincount(which, minlength=len(records)).astype(np.float64)  # rows at each point
-        share = 1 / np.bincount(query, weights=holders[point], minlength=len(synthetic))[query]
+        near = nearness(people, synthetic)
+        kind, real = near.pairs
+        share = 1 / np.bincount(kind, weights=near.real.counts[real], minlength=len(near.least))[kind]
         points: dict[str, FloatVector] = {}
         for name, part in CLOSEST.items():
-            near = distance <= np.quantile(distance, part, method="lower")
-            worth = np.bincount(point, weights=share * near[query], minlength=len(records)).astype(np.float64)
-            points[name] = np.round(pool.total(worth[which]), 9)
+            close = near.least <= np.quantile(near.least[near.table.kind], part, method="lower")
+            worth = share * near.table.counts[kind] * close[kind]
+            each = np.bincount(real, weights=worth, minlength=len(near.real.counts)).astype(np.float64)
+            points[name] = np.round(pool.total(each[near.real.kind]), 9)
         member = np.arange(pool.persons) < people.fit.persons
         values = np.stack(list(points.values()), axis=1)
         tested = permutation.linear(values, member, rng=rng, two_sided=True)
@@ -58,7 +57,13 @@ class NearestRecord:
             name: _share(point[member], point[~member], float(p), 1 - (1 - CONFIDENCE) / len(points))
             for (name, point), p in zip(points.items(), tested.p_values, strict=True)
         }
-        return Finding(variants=variants, p_value=tested.p_value, trials=len(synthetic))
+        hit = points["closest hundredth"] > 0
+        return Finding(
+            variants=variants,
+            p_value=tested.p_value,
+            trials=len(synthetic),
+            exposed=(hit[member], hit[~member]),
+        )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """Chance: one half."""

@@ -80,6 +80,22 @@ def stacked(*tables: Rows) -> Rows:
     )
 
 
+def roles(table: Rows) -> tuple[list[int], list[int]]:
+    """Where the columns stand that an outsider may know, and those worth learning.
+
+    A schema without quasi-identifiers leaves an outsider every column that is not sensitive; one without sensitive
+    columns makes every column that is no quasi-identifier worth learning.
+    """
+    known, secret = table.places("quasi_identifier", "direct_identifier"), table.places("sensitive")
+    if not known:
+        known = [place for place in range(len(table.columns)) if place not in secret]
+    if not secret:
+        secret = [place for place in range(len(table.columns)) if place not in known]
+    if not secret and len(known) > 1:  # no roles at all: the last column in order of names is to be learned
+        known, secret = known[:-1], known[-1:]
+    return known, secret
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Persons with their rows, sorted by person.
@@ -87,17 +103,20 @@ class Group:
     Args:
         rows: All rows, those of one person side by side.
         person: Whose each row is; shape (rows,), ascending, each of 0 .. persons - 1 at least once.
+        origin: The number that each person had in the sample; shape (persons,). Attacks do not look at it: it tells
+            afterwards who was exposed.
     """
 
     rows: Rows
     person: IntVector
+    origin: IntVector
 
     @classmethod
     def of(cls, sample: PersonRecords) -> Group:
         """The persons of one side, in canonical order; persons without rows are left out."""
         rows, person = Rows.of(sample.records), np.asarray(sample.person, dtype=np.int64)
         if not len(rows):
-            return cls(rows, person)
+            return cls(rows, person, person)
         order = np.lexsort(rows.values.T[::-1])
         content = np.empty(len(rows), dtype=np.int64)  # equal rows share a number, and numbers follow content
         in_order = rows.values[order]
@@ -107,12 +126,14 @@ class Group:
         counts = counts[counts > 0]
         profile = np.full((len(counts), int(counts.max())), -1, dtype=np.int64)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        numbers = np.unique(person)
         owner = np.repeat(np.arange(len(counts)), counts)
         profile[owner, within] = content[by_person]
         place = np.empty(len(counts), dtype=np.int64)
-        place[np.lexsort(profile.T[::-1])] = np.arange(len(counts))
+        in_place = np.lexsort(profile.T[::-1])
+        place[in_place] = np.arange(len(counts))
         final = np.lexsort((within, place[owner]))
-        return cls(rows.take(by_person[final]), place[owner][final])
+        return cls(rows.take(by_person[final]), place[owner][final], numbers[in_place])
 
     @property
     def persons(self) -> int:
@@ -143,7 +164,7 @@ class Group:
         chosen = np.zeros(self.persons, dtype=bool)
         chosen[persons] = True
         kept = chosen[self.person]
-        return Group(self.rows.take(kept), (np.cumsum(chosen) - 1)[self.person[kept]])
+        return Group(self.rows.take(kept), (np.cumsum(chosen) - 1)[self.person[kept]], self.origin[chosen])
 
     def at_most(self, rows: int, rng: np.random.Generator) -> Group:
         """A random choice of persons who have about that many rows together, or all of them."""
@@ -158,7 +179,7 @@ class People:
 
     Args:
         fit: Persons the model learned from.
-        control: All persons it never saw.
+        control: All persons it never saw, those of the evaluation half first.
         evaluation: The half of them that attacks are judged on when the attacker holds the other half.
         reference: That other half: people of the same population whom the attacker knows.
     """
@@ -174,7 +195,8 @@ class People:
         fit, control = Group.of(sample.fit), Group.of(sample.control)
         order = rng.permutation(control.persons)
         half = (control.persons + 1) // 2
-        return cls(fit, control, control.take(order[:half]), control.take(order[half:]))
+        evaluation, reference = control.take(order[:half]), control.take(order[half:])
+        return cls(fit, joined(evaluation, reference), evaluation, reference)
 
     def at_most(self, rows: int, rng: np.random.Generator) -> People:
         """A random choice of persons with about that many rows on each side, for attacks that compare all pairs."""
@@ -189,7 +211,11 @@ def joined(*groups: Group) -> Group:
     """All persons of several groups, those of the first one first."""
     offsets = np.cumsum([0, *(group.persons for group in groups)])
     person = [group.person + offset for group, offset in zip(groups, offsets[:-1], strict=True)]
-    return Group(stacked(*(group.rows for group in groups)), np.concatenate(person))
+    return Group(
+        stacked(*(group.rows for group in groups)),
+        np.concatenate(person),
+        np.concatenate([group.origin for group in groups]),
+    )
 
 
 def keys(*tables: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> list[IntVector]:

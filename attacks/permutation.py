@@ -18,10 +18,12 @@ import numpy.typing as npt
 FloatVector: TypeAlias = npt.NDArray[np.float64]
 FloatMatrix: TypeAlias = npt.NDArray[np.float64]
 BoolVector: TypeAlias = npt.NDArray[np.bool_]
+BoolMatrix: TypeAlias = npt.NDArray[np.bool_]
 IntVector: TypeAlias = npt.NDArray[np.int64]
 
 PERMUTATIONS = 999
 CHUNK = 100
+DEAR = 15  # drawing how many members are of one kind takes about so many times as long as drawing one person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,14 @@ def linear(
     """
     kinds, kind = np.unique(values, axis=0, return_inverse=True)
     kind = kind.reshape(-1)
+    if len(kinds) * DEAR > len(values):  # nearly as many kinds as persons: one by one
+
+        def sums(labels: FloatMatrix) -> FloatMatrix:
+            total: FloatMatrix = np.round((values - values.mean(axis=0)).T @ labels, 9)
+            return total
+
+        one = np.zeros(len(member), dtype=np.int64)
+        return relabelled(sums, member, one, rng=rng, two_sided=two_sided, permutations=permutations)
     sizes = np.bincount(kind, minlength=len(kinds))
     observed = np.bincount(kind[member], minlength=len(kinds))[None, :]
     drawn = [observed, *_draws(sizes, int(member.sum()), permutations, rng)]
@@ -94,6 +104,7 @@ def relabelled(
     strata: IntVector,
     *,
     rng: np.random.Generator,
+    two_sided: bool = False,
     permutations: int = PERMUTATIONS,
 ) -> Shuffled:
     """Tests statistics of any kind, shuffling the labels inside each stratum.
@@ -102,11 +113,43 @@ def relabelled(
         statistics: From labels of shape (persons, shuffles), 1.0 for a member, to values of shape (statistics, shuffles).
         strata: Shuffling never crosses these; shape (persons,).
     """
-    parts = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     results = [statistics(member.astype(np.float64)[:, None])]
-    for start in range(0, permutations, CHUNK):
-        labels = np.empty((len(member), min(CHUNK, permutations - start)))
-        for part in parts:
-            labels[part] = rng.permuted(np.repeat(member[part, None].astype(np.float64), labels.shape[1], 1), axis=0)
+    for labels in shuffles(member, strata, rng=rng, permutations=permutations):
         results.append(statistics(labels))
-    return ranked(np.concatenate(results, axis=1))
+    return ranked(np.concatenate(results, axis=1), two_sided=two_sided)
+
+
+def shuffles(
+    member: BoolVector, strata: IntVector, *, rng: np.random.Generator, permutations: int = PERMUTATIONS
+) -> Iterator[FloatMatrix]:
+    """Labels drawn anew, some shuffles at a time; shape (persons, shuffles)."""
+    parts = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    for start in range(0, permutations, CHUNK):
+        drawn = [
+            (part, _drawn(len(part), int(member[part].sum()), min(CHUNK, permutations - start), rng)) for part in parts
+        ]
+        if len(drawn) == 1:
+            yield drawn[0][1].astype(np.float64).T
+            continue
+        labels = np.zeros((drawn[0][1].shape[0], len(member)))
+        for part, chosen in drawn:
+            labels[:, part] = chosen
+        yield labels.T
+
+
+def _drawn(persons: int, members: int, draws: int, rng: np.random.Generator) -> BoolMatrix:
+    """Which persons are members, in each of several draws; shape (draws, persons).
+
+    Members are the persons with the smallest lots: a fair draw, and quicker than shuffling. Where the last member's lot
+    was drawn twice, everybody draws again.
+    """
+    if members in (0, persons):
+        return np.full((draws, persons), members == persons)
+    chosen: BoolMatrix = np.zeros((draws, persons), dtype=bool)
+    open_draws = np.arange(draws)
+    while len(open_draws):
+        lots = rng.integers(2**32, size=(len(open_draws), persons), dtype=np.uint32)
+        last = np.partition(lots, members - 1, axis=1)[:, members - 1, None]
+        chosen[open_draws] = lots <= last
+        open_draws = open_draws[chosen[open_draws].sum(axis=1) != members]
+    return chosen

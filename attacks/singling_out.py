@@ -1,7 +1,9 @@
 """Singling out: do facts guessed from the synthetic table fit exactly one fitted person, more often than one held back?
 
 The attacker takes a synthetic row and turns some of its values into a predicate ("site is 3, income between 5 and 6
-thousand, at least 30 visits"). Only predicates that no reference person satisfies are used: they claim something rare.
+thousand, at least 30 visits"). In two further games he claims one column only (values that one synthetic row has, and
+what lies beyond all synthetic rows but one), or the box in which random cuts leave one synthetic row alone, as the leaf
+of a decision tree does. Only predicates that no reference person satisfies are used: they claim something rare.
 A predicate succeeds on a side if exactly one person there satisfies it. Both sides are brought to the same number of
 persons by taking the mean over all choices of that many, because a predicate isolates by chance more easily in a larger
 or a smaller crowd. The same predicates made from other reference persons give the baseline.
@@ -22,10 +24,12 @@ from scipy.special import gammaln
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat
 from attacks.intervals import FloatVector, Rate, difference
-from attacks.people import MISSING, FloatMatrix, Group, IntVector, People, Rows, joined
+from attacks.people import MISSING, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
 
 GUESSES = 2000
 COLUMNS = 6  # a predicate uses two columns up to so many
+LEAVES = 500  # boxes around single rows
+CUTS = 60  # of a box, at most
 FEWEST = 50  # with fewer predicates left nothing can be said
 STYLES = ("cell", "value", "tail")
 
@@ -50,40 +54,67 @@ class SinglingOut:
         member = np.arange(sides.persons) < people.fit.persons
         crowd = min(int(member.sum()), int((~member).sum()))
         _, judge = _reference(people)
-        game = _game(Predicates.guessed(synthetic, rng), judge, sides)
-        if game.shape[0] < FEWEST:
+        games = {name: _game(guessed, judge, sides) for name, guessed in _guesses(synthetic, rng).items()}
+        games = {name: game for name, game in games.items() if game.shape[0] >= FEWEST}
+        if not games:
             reason = f"fewer than {FEWEST} guessed predicates claim something rare"
-            return Finding(gap=Gap(status="incomplete", reason=reason, needs="a table with more rare combinations"))
+            needs = f"needs about {max(GUESSES - len(synthetic), FEWEST)} more synthetic rows, or rarer combinations of values"
+            return Finding(gap=Gap(status="incomplete", reason=reason, needs=needs))
 
         def isolated(labels: FloatMatrix) -> FloatMatrix:
-            rates = [alone(game @ side, int(side[:, 0].sum()), crowd).mean(axis=0) for side in (labels, 1 - labels)]
-            difference_of_means: FloatMatrix = np.round(rates[0] - rates[1], 12)[None, :]
-            return difference_of_means
+            sizes = int(labels[:, 0].sum()), int((1 - labels[:, 0]).sum())
+            found = []
+            for game in games.values():
+                everybody = np.asarray(game.sum(axis=1))
+                fit = np.asarray(game @ labels)
+                rates = [
+                    alone(side, size, crowd).mean(axis=0)
+                    for side, size in zip((fit, everybody - fit), sizes, strict=True)
+                ]
+                found.append(np.round(rates[0] - rates[1], 12))
+            return np.stack(found)
 
         tested = permutation.relabelled(isolated, member, np.zeros(len(member), dtype=np.int64), rng=rng)
-        fit, control = (_rate(game[:, side], crowd) for side in (member, ~member))
-        measure = Measure(
-            estimate=fit.value - control.value,
-            interval=difference(fit, control, CONFIDENCE),
-            chance=0.0,
-            persons=sides.persons,
-            fit=fit,
-            control=control,
-            p_value=tested.p_value,
-        )
+        variants = {}
+        for (name, game), p in zip(games.items(), tested.p_values, strict=True):
+            fit, control = (_rate(game[:, side], crowd) for side in (member, ~member))
+            variants[name] = Measure(
+                estimate=fit.value - control.value,
+                interval=difference(fit, control, CONFIDENCE),
+                chance=0.0,
+                persons=sides.persons,
+                fit=fit,
+                control=control,
+                p_value=float(p),
+            )
+        hit = np.zeros(sides.persons, dtype=bool)
+        boxes = games.get("tree leaves", next(iter(games.values())))  # of thousands of guesses some isolate anybody
+        for side in (member, ~member):
+            here = boxes[:, side]
+            single = np.asarray(here.sum(axis=1)).reshape(-1) == 1
+            hit[np.flatnonzero(side)[here[single].indices]] = True
         return Finding(
-            variants={"predicates": measure},
+            variants=variants,
             p_value=tested.p_value,
-            trials=game.shape[0],
+            trials=sum(game.shape[0] for game in games.values()),
+            exposed=(hit[member], hit[~member]),
         )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """Predicates made from reference persons, as rare among the other reference persons."""
         source, judge = _reference(people)
-        game = _game(Predicates.guessed(source.rows, rng), judge, people.fit)
-        if not game.shape[0]:
-            return {}
-        return {"predicates": _rate(game, min(people.fit.persons, people.evaluation.persons)).value}
+        crowd = min(people.fit.persons, people.evaluation.persons)
+        games = {name: _game(guessed, judge, people.fit) for name, guessed in _guesses(source.rows, rng).items()}
+        return {name: _rate(game, crowd).value for name, game in games.items() if game.shape[0]}
+
+
+def _guesses(table: Rows, rng: np.random.Generator) -> dict[str, Predicates]:
+    """The predicates of each game."""
+    return {
+        "predicates": Predicates.guessed(table, rng),
+        "one column": Predicates.of_one_column(table, rng),
+        "tree leaves": Predicates.of_leaves(table, rng),
+    }
 
 
 def _reference(people: People) -> tuple[Group, Group]:
@@ -124,26 +155,127 @@ class Predicates:
         low = np.where(by_value | (by_tail & (values >= middle)), values, -np.inf)
         high = np.where(by_value | (by_tail & (values < middle)), values, np.inf)
         cell = np.where(used & ~by_value & ~by_tail, cells, -1)
+        return cls._distinct(low, high, cell)
+
+    @classmethod
+    def _distinct(cls, low: FloatMatrix, high: FloatMatrix, cell: IntMatrix) -> Predicates:
+        columns = low.shape[1]
         distinct = np.unique(np.concatenate([low, high, cell], axis=1), axis=0)
         return cls(
             distinct[:, :columns], distinct[:, columns : 2 * columns], distinct[:, 2 * columns :].astype(np.int64)
         )
 
+    @classmethod
+    def of_one_column(cls, table: Rows, rng: np.random.Generator) -> Predicates:
+        """Values and cells that only one row has, and what lies at or beyond the outermost value of a column."""
+        columns = len(table.columns)
+        found: list[tuple[int, float, float, int]] = []
+        for place, column in enumerate(table.columns):
+            if not column.is_numeric:
+                cells, counts = np.unique(table.cells[:, place], return_counts=True)
+                found += [(place, -np.inf, np.inf, int(cell)) for cell in cells[counts == 1]]
+                continue
+            values = table.values[:, place]
+            values, counts = np.unique(values[values != MISSING], return_counts=True)
+            if not len(values):
+                continue
+            single = values[counts == 1]
+            most = GUESSES // columns
+            if len(single) > most:
+                single = np.sort(rng.choice(single, most, replace=False))
+            found += [(place, float(value), float(value), -1) for value in single]
+            found += [(place, float(values[-1]), np.inf, -1), (place, -np.inf, float(values[0]), -1)]
+        low, high, cell = (np.full((len(found), columns), fill) for fill in (-np.inf, np.inf, -1.0))
+        for number, (place, least, most_, code) in enumerate(found):
+            low[number, place], high[number, place], cell[number, place] = least, most_, code
+        return cls._distinct(low, high, cell.astype(np.int64))
+
+    @classmethod
+    def of_leaves(cls, table: Rows, rng: np.random.Generator) -> Predicates:
+        """Boxes that hold one row of the table alone: random cuts, halfway to another row, until no other is left.
+
+        A row that others equal, as far as cuts can tell, ends in a box with them.
+        """
+        columns = len(table.columns)
+        rows = rng.permutation(len(table))[:LEAVES]
+        low, high, cell = (np.full((len(rows), columns), fill) for fill in (-np.inf, np.inf, -1.0))
+        numeric = np.array([column.is_numeric for column in table.columns])
+        lowest = [float(column.binning.edges[0]) if column.is_numeric else 0.0 for column in table.columns]
+        for number, row in enumerate(rows):
+            left = np.arange(len(table))
+            for _ in range(CUTS):
+                left = left[left != row]
+                if not len(left):
+                    break
+                place, other = int(rng.integers(columns)), left[rng.integers(len(left))]
+                mine, theirs = table.values[row, place], table.values[other, place]
+                if mine == theirs:
+                    continue
+                there = table.values[left, place]
+                if not numeric[place] or mine == MISSING:
+                    code = table.cells[row, place]
+                    cell[number, place] = code
+                    left = left[table.cells[left, place] == code]
+                elif theirs == MISSING:  # it has a number at all
+                    low[number, place] = max(low[number, place], lowest[place])
+                    left = left[there != MISSING]
+                elif mine < theirs:
+                    high[number, place] = (mine + theirs) / 2
+                    left = left[there <= (mine + theirs) / 2]
+                else:
+                    low[number, place] = (mine + theirs) / 2
+                    left = left[(there >= (mine + theirs) / 2) & (there != MISSING)]
+        return cls._distinct(low, high, cell.astype(np.int64))
+
     def satisfied(self, group: Group) -> sparse.csr_matrix:
         """Which persons satisfy which predicates, by any of their rows; shape (predicates, persons), ones and zeros."""
         rows = group.rows
+        start, end, order = self._narrowed(rows)
+        size = np.where(end >= 0, end - start, len(rows) + 1)
+        first = size.argmin(axis=1)
         found = []
-        for low, high, cell in zip(self.low, self.high, self.cell, strict=True):
-            left: IntVector = np.arange(len(rows))
-            for place in np.flatnonzero(cell >= 0):
-                left = left[rows.cells[left, place] == cell[place]]
-            for place in np.flatnonzero((low > -np.inf) | (high < np.inf)):
+        for number, narrow in enumerate(first):
+            left = order[self._kind(number, narrow)][narrow][start[number, narrow] : end[number, narrow]]
+            for place in np.flatnonzero(end[number] >= 0):
+                if place == narrow or not len(left):
+                    continue
+                if self.cell[number, place] >= 0:
+                    left = left[rows.cells[left, place] == self.cell[number, place]]
+                    continue
                 value = rows.values[left, place]
-                left = left[(value >= low[place]) & (value <= high[place]) & (value != MISSING)]
+                left = left[
+                    (value >= self.low[number, place]) & (value <= self.high[number, place]) & (value != MISSING)
+                ]
             found.append(np.unique(group.person[left]))
         ends = np.cumsum([0, *(len(persons) for persons in found)])
         persons = np.concatenate([np.zeros(0, dtype=np.int64), *found])
         return sparse.csr_matrix((np.ones(len(persons)), persons, ends), shape=(len(found), group.persons))
+
+    def _kind(self, number: int, place: int) -> int:
+        return int(self.cell[number, place] >= 0)
+
+    def _narrowed(self, rows: Rows) -> tuple[IntVector, IntVector, tuple[list[IntVector], list[IntVector]]]:
+        """Which rows each single claim leaves: from where to where in the order of the column's values, or of its cells.
+
+        Returns:
+            Starts and ends, shape (predicates, columns), ends -1 where nothing is claimed; and for each column the order
+            of rows by value, and by cell.
+        """
+        start, end = np.zeros(self.cell.shape, dtype=np.int64), np.full(self.cell.shape, -1, dtype=np.int64)
+        orders: tuple[list[IntVector], list[IntVector]] = ([], [])
+        for place in range(self.cell.shape[1]):
+            values, cells = rows.values[:, place], rows.cells[:, place]
+            by_value, by_cell = np.argsort(values, kind="stable"), np.argsort(cells, kind="stable")
+            orders[0].append(by_value)
+            orders[1].append(by_cell)
+            low, high, cell = self.low[:, place], self.high[:, place], self.cell[:, place]
+            bounded, known = (low > -np.inf) | (high < np.inf), values[by_value][: int((values != MISSING).sum())]
+            start[bounded, place] = np.searchsorted(known, low[bounded], side="left")
+            end[bounded, place] = np.searchsorted(known, high[bounded], side="right")
+            there = cell >= 0  # a cell is never claimed together with bounds
+            start[there, place] = np.searchsorted(cells[by_cell], cell[there], side="left")
+            end[there, place] = np.searchsorted(cells[by_cell], cell[there], side="right")
+        return start, np.where(end >= 0, np.maximum(start, end), end), orders
 
 
 def _median(values: FloatVector) -> float:

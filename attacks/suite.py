@@ -1,15 +1,16 @@
 """Runs the registered attacks, each on its own random stream, and gives their results in a fixed order.
 
 Each attack is run twice: on the synthetic table, and on a table of the same size that leaks on purpose. What it finds
-in the first means little if it finds nothing in the second.
+in the first means little if it finds nothing in the second. The leaky table is the same for all attacks, so that what
+they have in common, the distances between all rows, is computed once for each of the two tables.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,19 +21,35 @@ from attacks.exact_match import ExactMatch
 from attacks.linkage import Linkage
 from attacks.membership import Membership
 from attacks.nearest_record import NearestRecord
-from attacks.people import People, Rows
+from attacks.people import BoolVector, People, Rows
+from attacks.reconstruction import Reconstruction
+from attacks.record_linkage import RecordLinkage
+from attacks.register import Exposed, Register
 from attacks.singling_out import SinglingOut
-from dpsynth import Records, ReviewSample, attack_generator
+from attacks.vulnerable import VulnerableRecords
+from dpsynth import Cost, Records, ReviewSample, attack_generator
 
 ATTACKS: dict[str, Attack] = {
     attack.id: attack
-    for attack in (ExactMatch(), NearestRecord(), Membership(), Linkage(), SinglingOut(), AttributeInference())
+    for attack in (
+        ExactMatch(),
+        NearestRecord(),
+        VulnerableRecords(),
+        Membership(),
+        Linkage(),
+        RecordLinkage(),
+        SinglingOut(),
+        AttributeInference(),
+        Reconstruction(),
+    )
 }
 
 FEWEST_FIT = 20  # persons; with fewer, intervals say nothing
 FEWEST_CONTROL = 40
 MOST_ROWS = 10_000  # on each side and in the synthetic table, for attacks that compare all pairs
-WHOLE = ("exact_match",)  # attacks that use all rows and all persons
+WHOLE = ("exact_match", "vulnerable_records")  # attacks that use all rows and all persons
+BOUNDED = ("exact_match", "membership", "linkage", "attribute_inference")
+"""Attacks that do the same to each person of either side, so that the guarantee says how often they can succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +59,12 @@ class SuiteResult:
     Args:
         results: One for each attack, in the order of `ATTACKS`.
         seed: Of the attacks' random choices; it has nothing to do with the noise of the release.
+        register: Who was exposed to which attack, and which groups more than others.
     """
 
     results: tuple[AttackResult, ...]
     seed: int
+    register: Register = field(default_factory=Register, compare=False)
 
     def __iter__(self) -> Iterator[AttackResult]:
         return iter(self.results)
@@ -64,6 +83,8 @@ def run_suite(
     sample: ReviewSample,
     synthetic: Records,
     *,
+    focal: Sequence[tuple[str, ...]] = (),
+    cost: Cost | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> SuiteResult:
@@ -72,27 +93,42 @@ def run_suite(
     Args:
         sample: Persons whose rows were fitted, and persons held back by a coin each.
         synthetic: The table under attack, with the same schema.
+        focal: Sets of column names that the release is known to have measured: an attacker who reads the model knows.
+        cost: What the release declares to have cost one person; results get their ceilings from it.
         seed: Seed of the attacks' random choices.
         progress: Called with the id of each attack before it starts.
     Returns:
         Results that do not depend on the order of rows, columns or persons. Tables with more than 10,000 rows are
-        attacked through a random choice of their rows and persons, except by exact match.
+        attacked through a random choice of their rows and persons, except by the attacks in `WHOLE`.
     """
     people = People.of(sample, rng=stream(seed, "people"))
     released = Rows.of(synthetic).sorted()
     gap = _gap(people, released)
-    few = people.at_most(MOST_ROWS, stream(seed, "limit"))
-    results = []
+    results, exposed = [], []
+    if gap is None:
+        few = people.at_most(MOST_ROWS, stream(seed, "limit"))
+        fewer = released.at_most(MOST_ROWS, stream(seed, "limit", "synthetic"))
+        leaky = {id(table): _leaky(asked, table, seed) for asked, table in ((few, fewer), (people, released))}
     for name, attack in ATTACKS.items():
         if progress is not None:
             progress(name)
         if gap is not None:
             results.append(replace(_blank(attack), status="incomplete", note=gap[0], needs=gap[1]))
             continue
-        asked = people if name in WHOLE else few
-        table = released if name in WHOLE else released.at_most(MOST_ROWS, stream(seed, "limit", name))
-        results.append(_attacked(attack, asked, table, seed))
-    return SuiteResult(results=tuple(_corrected(results)), seed=seed)
+        if isinstance(attack, Membership):
+            attack = replace(attack, focal=tuple(focal))
+        asked, table = (people, released) if name in WHOLE else (few, fewer)
+        result, hits = _attacked(attack, asked, table, leaky[id(table)], cost, seed)
+        results.append(result)
+        if hits is not None:
+            exposed.append(Exposed.of(name, asked, hits, holds_reference=attack.holds_reference))
+    return SuiteResult(results=tuple(_corrected(results)), seed=seed, register=Register.of(exposed))
+
+
+def _leaky(people: People, table: Rows, seed: int) -> Rows:
+    """A table of the same size that leaks on purpose."""
+    rng = stream(seed, "leaky copy")
+    return people.fit.rows.take(rng.integers(len(people.fit.rows), size=len(table))).sorted()
 
 
 def stream(seed: int, *purpose: str) -> np.random.Generator:
@@ -130,23 +166,30 @@ def _blank(attack: Attack) -> AttackResult:
     )
 
 
-def _attacked(attack: Attack, people: People, table: Rows, seed: int) -> AttackResult:
+def _attacked(
+    attack: Attack, people: People, table: Rows, leaky: Rows, cost: Cost | None, seed: int
+) -> tuple[AttackResult, tuple[BoolVector, BoolVector] | None]:
+    """The result, and on whom the attack succeeded."""
     blank = _blank(attack)
-    rng = stream(seed, attack.id, "leaky copy")
-    leaky = people.fit.rows.take(rng.integers(len(people.fit.rows), size=len(table))).sorted()
     with ThreadPoolExecutor(max_workers=2) as pool:  # the two runs share nothing
-        on_leaky = pool.submit(attack.run, people, leaky, rng=rng)
+        on_leaky = pool.submit(attack.run, people, leaky, rng=stream(seed, attack.id, "leaky copy"))
         found = attack.run(people, table, rng=stream(seed, attack.id))
         if found.gap is None:
             without = attack.without(people, rng=stream(seed, attack.id, "without"))
         seen = on_leaky.result()
     if found.gap is not None:
-        return replace(blank, status=found.gap.status, note=found.gap.reason, needs=found.gap.needs)
+        needs = found.gap.needs
+        if needs is None and found.gap.status == "incomplete":
+            needs = _more_persons(people)
+        return replace(blank, status=found.gap.status, note=found.gap.reason, needs=needs), None
+    variants = found.variants
+    if cost is not None and attack.id in BOUNDED:
+        variants = {name: measure.under(cost) for name, measure in variants.items()}
     strongest, estimate, interval = found.headline(two_sided=attack.two_sided)
-    measure = found.variants[strongest]
+    measure = variants[strongest]
     control = _positive_control(attack, seen)
     blind = control is None or not control.detected
-    return replace(
+    result = replace(
         blank,
         measure=f"{attack.measure}: {strongest}" if len(found.variants) > 1 else attack.measure,
         status="incomplete" if blind else "measured",
@@ -159,12 +202,17 @@ def _attacked(attack: Attack, people: People, table: Rows, seed: int) -> AttackR
         n=measure.persons,
         trials=found.trials,
         p_value=found.p_value,
-        measures={**found.variants, **found.figures},
+        measures={**variants, **found.figures},
         note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),
         needs=_more_persons(people) if blind else None,
+        ceiling=measure.ceiling,
     )
+    if result.above_ceiling:
+        result = replace(result, note="; ".join(filter(None, [result.note, _ABOVE])))
+    return result, found.exposed
 
 
+_ABOVE = "more fitted persons were attacked with success than the declared guarantee allows: look for a mistake"
 _BLIND = "this attack does not see even a copy of the fitted rows, so finding nothing says nothing"
 
 

@@ -2,13 +2,12 @@
 
     python -m benchmarks.ablation --data DIR [--epsilon 1] [--seeds 4] [--only NAME ...]
 
-Noise is end-to-end exact, the ledger a throw-away one. All variants run in this process one after the other.
+Noise is end-to-end exact, and no ledger is charged. All variants run in this process one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,8 +21,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks.protocol import score
 from benchmarks.run import DELTA
 from benchmarks.tables import Split, load
-from dpsynth import Cap, Curator, Ledger, Table
+from dpsynth import Cap, Curator, Table
 from dpsynth.models import estimation
+from dpsynth.rehearsal import ThrowAway
 from dpsynth.synthesizers import selection
 from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
@@ -73,13 +73,11 @@ def fitted(split: Split, synthesizer: Synthesizer, epsilon: str, *, seed: int) -
     """One fit with exact noise: utility and the CPU seconds of the fit."""
     cap = Cap.of(epsilon, DELTA)
     records = Table(split.schema, split.train).decode(rng=np.random.default_rng(0))
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.create(Path(folder) / "ledger", population="bench", epsilon=epsilon, delta=DELTA, entity="row")
-        with ledger.reserve(cap.cost, unit=split.schema.unit, purpose="benchmark") as reservation:
-            curator = Curator.of_frame(records.to_arrow().to_pandas(), split.schema, reservation)
-            begin = time.process_time()
-            model = synthesizer.fit(curator, budget=cap.cost)
-            seconds = time.process_time() - begin
+    purse = ThrowAway(cap.cost, unit=split.schema.unit)
+    curator = Curator.of_frame(records.to_arrow().to_pandas(), split.schema, purse)
+    begin = time.process_time()
+    model = synthesizer.fit(curator, budget=cap.cost)
+    seconds = time.process_time() - begin
     rows = model.sample(len(split.train), rng=np.random.default_rng(seed)).codes
     return {name: value or 0.0 for name, value in score(split, rows).items()} | {"seconds": seconds}
 

@@ -45,7 +45,7 @@ def mean(runs: Sequence[Record], name: str, form: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kept = sorted((Path(__file__).parent / "results").glob("*.jsonl"))
+    kept = [Path(__file__).parent / "results" / f"{name}.jsonl" for name in ("ours", "peers", "quoted", "speed")]
     parser.add_argument("files", nargs="*", type=Path, default=kept)
     lines = [line for path in parser.parse_args().files for line in path.read_text(encoding="utf-8").splitlines()]
     print(markdown([json.loads(line) for line in lines]))

@@ -22,17 +22,18 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from time import process_time
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.exchange import peak_mb
 from benchmarks.run import LIMIT_S, OURS, RESULTS, ended, keep, last_line, measure, python_of
 from benchmarks.tables import Codes, Split, load
-from dpsynth import SYNTHESIZERS, Cap, Column, Cost, Curator, PrivacyUnit, Reservation, Schema, Table, __version__
+from dpsynth import SYNTHESIZERS, Cap, Column, Curator, Schema, Table, __version__
 from dpsynth.mechanisms.discrete_gaussian import sample
 from dpsynth.randomness import SystemRng
 from dpsynth.reading import RawRows
+from dpsynth.rehearsal import ThrowAway
 
 ANCHORS = {"mst": "dpmm/mst", "aim": "dpmm/aim-1mb"}
 FITS = (("mst", "1", "0.15 s"), ("aim", "1", "4 s"), ("aim", "10", "20 s"))
@@ -44,22 +45,11 @@ SIGMAS = ("3", "30", "170")
 Numbers = dict[str, float]
 
 
-class ThrowAway:
-    """Stands in for a reservation where nobody's budget is at stake: it writes nothing down."""
-
-    def __init__(self, unit: PrivacyUnit) -> None:
-        self.unit = unit
-
-    def require_started(self) -> None:
-        pass
-
-    def spend(self, cost: Cost, *, purpose: str) -> None:
-        pass
-
-
 def curator_of(rows: RawRows, schema: Schema) -> Curator:
-    """A curator that charges nobody."""
-    return Curator(rows, schema, cast(Reservation, ThrowAway(schema.unit)), holdout=Fraction(0))
+    """A curator with the benchmark's budget, which charges nobody."""
+    purse = ThrowAway(BUDGET, unit=schema.unit)
+    purse.start()
+    return Curator(rows, schema, purse, holdout=Fraction(0))
 
 
 def rows_of(schema: Schema, codes: Codes) -> RawRows:

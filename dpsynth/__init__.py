@@ -19,6 +19,7 @@ from dpsynth.errors import (
     UnitMismatch,
     UsageError,
 )
+from dpsynth.external import Program
 from dpsynth.ledger import Anchor, Ledger, LedgerExtract, Reservation, VerifyReport, reserve_all
 from dpsynth.mechanisms.base import Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -28,6 +29,7 @@ from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
 from dpsynth.randomness import attack_generator
 from dpsynth.reading import check_header
+from dpsynth.rehearsal import Rehearsal, Trial
 from dpsynth.release import Release
 from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.synthesizers.independent import Independent
@@ -67,13 +69,16 @@ __all__ = [
     "PersonTest",
     "PrivacyRefusal",
     "PrivacyUnit",
+    "Program",
     "Records",
+    "Rehearsal",
     "Release",
     "Reservation",
     "ReviewSample",
     "Schema",
     "SchemaError",
     "Table",
+    "Trial",
     "UnitMismatch",
     "UsageError",
     "VerifyReport",

@@ -22,11 +22,10 @@ from dpsynth import reading, split
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
 from dpsynth.errors import BoundToProcess, UnitMismatch, UsageError
-from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
-from dpsynth.privacy import PrivacyUnit
+from dpsynth.privacy import Cost, PrivacyUnit
 from dpsynth.randomness import Private, SystemRng
 from dpsynth.schema import Schema
 from dpsynth.table import Records, Table
@@ -38,6 +37,28 @@ _LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far bel
 
 BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
+
+
+class Purse(Protocol):
+    """What a curator spends from: a `Reservation` in a ledger; in a rehearsal, whose results never become a release,
+    a limit that is kept in memory (`dpsynth.rehearsal`)."""
+
+    @property
+    def unit(self) -> PrivacyUnit:
+        """Whom it protects."""
+        ...
+
+    def start(self) -> None:
+        """Marks that rows may be read from now on."""
+        ...
+
+    def require_started(self) -> None:
+        """Refuses unless rows may be read now."""
+        ...
+
+    def spend(self, cost: Cost, *, purpose: str) -> None:
+        """Counts a step before it is computed; refuses what would pass the limit."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -113,7 +134,7 @@ class Curator(Private):
     it would have on the whole table, and the split itself is never published.
     """
 
-    def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Reservation, *, holdout: Fraction) -> None:
+    def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Purse, *, holdout: Fraction) -> None:
         super().__init__()
         _check_unit(schema, reservation)
         reservation.require_started()
@@ -131,7 +152,7 @@ class Curator(Private):
         self._counter = MemoryCounter(Table.encode(self._sample.fit.records))
 
     @classmethod
-    def open(cls, data: Path, schema: Schema, reservation: Reservation, *, holdout: Fraction = Fraction(0)) -> Curator:
+    def open(cls, data: Path, schema: Schema, reservation: Purse, *, holdout: Fraction = Fraction(0)) -> Curator:
         """Reads a data file. The reservation is marked as started, durably, before the first row is read.
 
         Args:
@@ -146,7 +167,7 @@ class Curator(Private):
 
     @classmethod
     def of_frame(
-        cls, frame: pd.DataFrame, schema: Schema, reservation: Reservation, *, holdout: Fraction = Fraction(0)
+        cls, frame: pd.DataFrame, schema: Schema, reservation: Purse, *, holdout: Fraction = Fraction(0)
     ) -> Curator:
         """The same for a pandas data frame."""
         _check_holdout(holdout)
@@ -272,7 +293,7 @@ class Curator(Private):
         return self._sample
 
 
-def _check_unit(schema: Schema, reservation: Reservation) -> None:
+def _check_unit(schema: Schema, reservation: Purse) -> None:
     if reservation.unit != schema.unit:
         raise UnitMismatch("the reservation was made for another unit than the schema's: reserve with schema.unit")
 

@@ -1,16 +1,15 @@
-"""Our own synthesizers, measured as the peers are: the curator charges a throw-away ledger, and the noise is exact."""
+"""Our own synthesizers, measured as the peers are: the curator charges nobody, and the noise is exact."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from exchange import Job, Sampler, serve
 
-from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Ledger, Schema, Table, __version__
+from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Schema, Table, __version__
+from dpsynth.rehearsal import ThrowAway
 
 
 @contextmanager
@@ -18,14 +17,10 @@ def curator(job: Job) -> Iterator[tuple[Curator, Cost]]:
     """A curator that holds the rows, and the budget that it may spend."""
     schema = Schema.parse(job.schema)
     frame = Table(schema, job.codes).decode(rng=np.random.default_rng()).to_frame()
-    epsilon, delta = f"{job.epsilon:g}", f"{job.delta:g}"
-    cap = Cap.of(epsilon, delta)
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.create(
-            Path(folder) / "ledger", population=schema.table, epsilon=epsilon, delta=delta, entity=schema.unit.entity
-        )
-        with ledger.reserve(cap.cost, unit=schema.unit, purpose="benchmark") as reservation:
-            yield Curator.of_frame(frame, schema, reservation), cap.cost
+    budget = Cap.of(f"{job.epsilon:g}", f"{job.delta:g}").cost
+    purse = ThrowAway(budget, unit=schema.unit)
+    yield Curator.of_frame(frame, schema, purse), budget
+    purse.close()
 
 
 def recipe(name: str) -> Callable[[tuple[Curator, Cost]], Sampler]:

@@ -1,7 +1,18 @@
-"""`dpsynth attack`: the attack suite on files that a person has already split."""
+"""`dpsynth attack`: the attack suite on files that a person has already split.
+
+Where the synthetic file lies in a release folder of dpsynth, the attackers read its model too: which column sets were
+measured, and what the release cost. Anyone may have written such a folder, so nothing in it is trusted: whatever is odd
+about it ends up as a note, and the attack goes on without it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +20,13 @@ from typing import Any
 import click
 
 import attacks
-from dpsynth import PersonRecords, ReviewSample, Schema, UsageError, reading
+from attacks.register import Counts, Register
+from dpsynth import Cost, ReviewSample, Schema, UsageError, reading
 from dpsynth.cli.options import policy_named, write_result
 from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
 from dpsynth.reading import RawRows
+from dpsynth.release import MANIFEST_FORMAT
 from reports.collect import review_evidence
 from reports.gate import decide
 
@@ -28,6 +41,11 @@ from reports.gate import decide
 @click.option("--policy", default="internal-test", show_default=True, help="Its review rules judge the results.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the attacks' own coins.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the internal evidence here, as JSON.")
+@click.option(
+    "--record-ids",
+    type=click.Path(path_type=Path),
+    help="Write here who is exposed to what (class P4: keep it with the data).",
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def attack(
     train: Path,
@@ -37,6 +55,7 @@ def attack(
     policy: str,
     seed: int,
     out: Path | None,
+    record_ids: Path | None,
     as_json: bool,
 ) -> int:
     """Attack SYNTHETIC with real rows. The whole output is as private as the data (class P3).
@@ -45,35 +64,56 @@ def attack(
     """
     rules = policy_named(policy)
     schema = Schema.load(schema_file)
-    if out is not None and out.exists():
-        raise UsageError(f"{out} exists already: choose another path")
+    for target in (out, record_ids):
+        if target is not None and (target.exists() or target.is_symlink()):
+            raise UsageError(f"{target} exists already: choose another path")
     for path in (train, control):
         reading.check_header(path, schema)
     released = schema.released()
     reading.check_header(synthetic, released)
     schema.require_complete()
-    sample = ReviewSample(fit=_side(train, schema), control=_side(control, schema))
-    _check_apart(reading.read(train, schema), reading.read(control, schema))
+    raw = [reading.read(path, schema) for path in (train, control)]
+    _check_apart(*raw)
+    sample = ReviewSample(fit=persons_of(raw[0]), control=persons_of(raw[1]))
+    known = known_of(synthetic, schema)
     with progress() as tell:
-        results = attacks.run_suite(sample, reading.read(synthetic, released).records, seed=seed, progress=tell).results
-    evidence = review_evidence(results, created_at=datetime.now(UTC))
+        suite = attacks.run_suite(
+            sample,
+            reading.read(synthetic, released).records,
+            focal=known.focal,
+            cost=known.cost,
+            seed=seed,
+            progress=tell,
+        )
+    results = suite.results
+    if record_ids is not None:
+        _write_private(record_ids, _exposed(suite.register, raw[0]))
+    evidence = review_evidence(suite, created_at=datetime.now(UTC))
     verdict = decide(rules, evidence, stage="review", on=datetime.now(UTC).date())
     if out is not None:
         write_result(out, evidence.to_json())
     if as_json:
-        show_json({"verdict": verdict.state, "class": "P3", "attacks": [_item(result) for result in results]})
+        show_json(
+            {
+                "verdict": verdict.state,
+                "class": "P3",
+                "attacks": [_item(result) for result in results],
+                "register": _register(suite.register),
+                "note": known.note,
+            }
+        )
         return verdict.exit_code
     say("dpsynth: what follows is as private as the data")
+    if known.note:
+        say(f"dpsynth: {known.note}")
     for result in results:
         show(_sentence(result))
+    for group in suite.register.standing_out:
+        show(_group_sentence(group))
     show(verdict.state)
     for rule in verdict.open:
         say(f"dpsynth: {rule.state}: {rule.id}: {rule.message}")
     return verdict.exit_code
-
-
-def _side(path: Path, schema: Schema) -> PersonRecords:
-    return persons_of(reading.read(path, schema))
 
 
 def _check_apart(train: RawRows, control: RawRows) -> None:
@@ -95,7 +135,10 @@ def _item(result: attacks.AttackResult) -> dict[str, Any]:
         "n": result.n,
         "measure": result.measure,
         "criterion": result.criterion,
+        "fit": result.fit.value if result.fit else None,
         "control": result.control.value if result.control else None,
+        "ceiling": result.ceiling,
+        "above_ceiling": result.above_ceiling,
         "baseline": result.baseline,
         "positive_control": result.positive_control.detected if result.positive_control else None,
         "p_value": result.p_value,
@@ -110,7 +153,176 @@ def _sentence(result: attacks.AttackResult) -> str:
         return f"{result.id}: {result.status}: {result.needs or result.note}"
     seen = result.positive_control is not None and result.positive_control.detected
     control = "caught" if seen else "NOT caught"
+    allowed = ""
+    if result.ceiling is not None and result.fit is not None:
+        allowed = f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {result.ceiling:.3f}"
     return (
         f"{result.id}: {result.measure}: {result.estimate:.3f} ({result.interval.low:.3f} to {result.interval.high:.3f}), "
-        f"{result.chance:g} if nothing leaked; a deliberately leaky copy was {control}"
+        f"{result.chance:g} if nothing leaked{allowed}; a deliberately leaky copy was {control}"
     )
+
+
+# ---- who is exposed ----------------------------------------------------------------------------------------------
+
+
+def _register(register: Register) -> dict[str, Any]:
+    """Counts only."""
+    return {
+        "class": "P3",
+        "exposed_to_attacks": list(register.times),
+        "everybody": [_counts(entry) for entry in register.everybody],
+        "groups": [_counts(entry) for entry in register.groups],
+    }
+
+
+def _counts(entry: Counts) -> dict[str, Any]:
+    beyond = {} if entry.beyond is None else {"beyond_low": entry.beyond.low, "beyond_high": entry.beyond.high}
+    return {
+        "attack": entry.attack,
+        "column": entry.column,
+        "cell": entry.cell,
+        "fit": entry.fit,
+        "control": entry.control,
+        "exposed_fit": entry.exposed_fit,
+        "exposed_control": entry.exposed_control,
+        "excess": entry.excess.estimate,
+        "low": entry.excess.interval.low,
+        "high": entry.excess.interval.high,
+        "stands_out": entry.stands_out,
+        **beyond,
+    }
+
+
+def _group_sentence(entry: Counts) -> str:
+    return (
+        f"{entry.column} {entry.cell}: {entry.attack} succeeds on {entry.exposed_fit} of {entry.fit} fitted persons and on "
+        f"{entry.exposed_control} of {entry.control} held back: more exposed than others"
+    )
+
+
+def _exposed(register: Register, train: RawRows) -> str:
+    """Exposed fitted persons by unit id, or by number of the row among those that could be read, from 1."""
+    if train.unit_ids is None:
+        names = [str(row + 1) for row in range(len(train.records))]
+    else:
+        names = [unit.decode("utf-8", "backslashreplace") for unit in dict.fromkeys(train.unit_ids)]
+    found = {names[number]: list(by) for number, by in register.persons}
+    control = {entry.attack: entry.excess.control.value for entry in register.everybody if entry.excess.control}
+    kind = "row" if train.unit_ids is None else "unit id"
+    facts = {"class": "P4", "kind": kind, "control_rate": control, "exposed": found}
+    return json.dumps(facts, indent=1, sort_keys=True) + "\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A new file that only its owner can read."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already: choose another path") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+
+
+# ---- what a release folder tells -----------------------------------------------------------------------------------
+
+_LARGEST = 2**24  # bytes of a manifest or model.json
+_MOST_SETS = 2000
+_FRACTION = re.compile(r"\d{1,400}(/\d{1,400})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What attackers know beyond the synthetic table.
+
+    Args:
+        focal: The column sets that were measured.
+        cost: What the release declares to have cost one person.
+        note: What was found, or why it was not used; empty where the file lies in no release.
+    """
+
+    focal: tuple[tuple[str, ...], ...] = ()
+    cost: Cost | None = None
+    note: str = ""
+
+
+def known_of(synthetic: Path, schema: Schema) -> Known:
+    """What the folder around a synthetic file tells. Whatever is wrong with it, this returns."""
+    folder = synthetic.parent
+    if not (folder / "manifest.json").is_file():
+        return Known()
+    try:
+        manifest = json.loads(_content(folder / "manifest.json"))
+        if manifest["schema"] != MANIFEST_FORMAT:
+            return Known(note="the manifest beside the synthetic file is not one that dpsynth wrote: not used")
+        digests = manifest["files"]
+        if _digest(synthetic) != digests[synthetic.name]:
+            return Known(note="the synthetic file is not the one of the manifest beside it: the manifest was not used")
+        model = _content(folder / "model" / "model.json")
+        if hashlib.sha256(model).hexdigest() != digests["model/model.json"]:
+            return Known(note="the model beside the synthetic file is not the one of the manifest: both were not used")
+        focal = _measured(json.loads(model), schema)
+        unit = schema.unit
+        if manifest["unit"] != {"entity": unit.entity, "max_rows": unit.max_rows, "neighbours": unit.neighbours}:
+            return Known(
+                focal=focal, note="the release has another unit than --schema: no ceilings; its model was used"
+            )
+        cost = _cost(manifest["cost"])
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError):
+        return Known(note="the release around the synthetic file is damaged: it was not used")
+    return Known(focal=focal, cost=cost, note=f"the release's {len(focal)} measured column sets and its cost were used")
+
+
+def _content(path: Path) -> bytes:
+    """A regular file of a reasonable size; a link is none.
+
+    Raises:
+        OSError, ValueError: it is not.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST:
+            raise ValueError
+        return file.read(_LARGEST)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _measured(model: Any, schema: Schema) -> tuple[tuple[str, ...], ...]:
+    """The column sets that a model's measurements name.
+
+    Raises:
+        KeyError, TypeError, ValueError: this is no model of ours for this schema.
+    """
+    names = {column.name for column in schema.modelled}
+    found = set()
+    for measurement in model["measurements"]:
+        columns = measurement["columns"]
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise ValueError
+        if columns and names.issuperset(columns):
+            found.add(tuple(sorted(set(columns))))
+    return tuple(sorted(found)[:_MOST_SETS])
+
+
+def _cost(facts: Any) -> Cost:
+    """A cost, from numbers of a reasonable length.
+
+    Raises:
+        KeyError, TypeError, ValueError, ArithmeticError: it is none.
+    """
+    for key in ("rho", "delta0"):
+        if not isinstance(facts[key], str) or not _FRACTION.fullmatch(facts[key]):
+            raise ValueError
+    if any(type(loss) is not int or not 0 <= loss < 10**30 for loss in facts.get("extra", [])):
+        raise ValueError
+    cost = Cost.from_json(facts)
+    if cost.rho > 10**6:
+        raise ValueError
+    return cost

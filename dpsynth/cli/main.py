@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 import dpsynth
-from dpsynth.cli import attack, demo, ledger, release, report, sample, schema
+from dpsynth.cli import attack, audit, demo, ledger, release, report, sample, schema
 from dpsynth.cli.talk import say
 
 OK, USAGE, INTERNAL, INTERRUPTED = 0, 2, 6, 130
@@ -30,6 +30,7 @@ for command in (
     release.release,
     sample.sample,
     attack.attack,
+    audit.audit,
     report.report,
     report.gate,
     report.verify,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from types import ModuleType
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from attacks import ATTACKS, AttackResult, Interval, PositiveControl, Rate, run_suite
 from attacks.base import holm
-from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema
+from dpsynth import Column, Cost, PersonRecords, Records, ReviewSample, Schema, tpr_bound
 
 
 def measured(**changes: object) -> AttackResult:
@@ -111,7 +112,8 @@ def test_results_come_in_a_fixed_order_with_progress(tables: ModuleType) -> None
     heard: list[str] = []
     results = run_suite(sample, sample.fit.records, progress=heard.append)
     assert heard == list(ATTACKS) == [result.id for result in results]
-    assert {result.status for result in results} == {"measured"}
+    assert {result.status for result in results if result.id != "vulnerable_records"} == {"measured"}
+    assert "more control persons" in (results["vulnerable_records"].needs or "")  # ranks among 80 say too little
     assert set(results.leaks) >= {"exact_match", "nearest_record", "membership", "linkage"}
     assert results["linkage"].criterion == "linkability"
 
@@ -248,3 +250,41 @@ def test_large_tables_are_attacked_through_a_sample(tables: ModuleType, monkeypa
     assert results["exact_match"].n == 800
     assert "exact_match" in results.leaks
     assert "nearest_record" in results.leaks
+
+
+# ---- what a release tells ------------------------------------------------------------------------------------------
+
+
+def test_ceilings_are_the_guarantee_at_the_control_rate(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    sample = tables.split(tables.population(200, rng), rng)
+    cost = Cost.zcdp(Fraction(1, 50))
+    results = run_suite(sample, sample.fit.records, cost=cost)
+    exact = results["exact_match"]
+    assert exact.control is not None
+    assert exact.ceiling == tpr_bound(cost, exact.control.interval(0.95).high)
+    assert exact.above_ceiling  # a copy at rho 0.02: somebody has to look for a mistake
+    assert "guarantee" in exact.note
+    assert exact.judge(at_most=1.0, tolerance=1.0) == "fail"
+    assert results["nearest_record"].ceiling is None  # no rate on fitted persons
+    generous = run_suite(sample, sample.fit.records, cost=Cost.zcdp(Fraction(10**4)))
+    assert not any(result.above_ceiling for result in generous)
+    plain = run_suite(sample, sample.fit.records)
+    assert all(result.ceiling is None and not result.above_ceiling for result in plain)
+    assert [r.estimate for r in plain] == [r.estimate for r in results] == [r.estimate for r in generous]
+
+
+def test_every_incomplete_result_says_what_it_needs(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    schema = Schema(table="t", columns=tuple(Column(name=n, type="boolean") for n in "abc"))
+    alike = Records(schema, {n: rng.integers(2, size=200).astype(np.int32) for n in "abc"})
+    person = np.arange(100)
+    fit, control = (
+        PersonRecords(records=alike.take(part), person=person, persons=100) for part in (person, person + 100)
+    )
+    results = run_suite(ReviewSample(fit=fit, control=control), alike.take(person))
+    assert "incomplete" in {result.status for result in results}
+    for result in results:
+        if result.status == "incomplete":
+            assert result.needs is not None
+            assert "needs about" in result.needs, result.id

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, Pair, play, worst_cases
+from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
+from attacks.neighbours import Pair, worst_cases
 from dpsynth import Column, Cost, DiscreteGaussian, Schema, Table
 from dpsynth.coarsening import Coarse
 
@@ -203,7 +204,10 @@ def test_the_parts_do_not_overlap_and_the_better_score_is_chosen(make_schema: Ca
     assert attacker.taught == (given[0:20:2], given[1:20:2])
     assert result.privacy_class == "P0"
     assert result.exceeds
-    assert result.epsilon == pytest.approx(np.log(1 / (1 - 0.0005 ** (1 / 60)) - 1), abs=1e-5)
+    at_best = np.log(1 / (1 - 0.001 ** (1 / 120)) - 1)  # 60 right guesses on each side by chance: once in a thousand
+    assert at_best - 0.05 < result.epsilon < at_best
+    assert result.ceiling == result.epsilon
+    assert result.conclusive
 
 
 def test_too_few_fits_are_refused(make_schema: Callable[..., Schema]) -> None:
@@ -233,4 +237,4 @@ def test_a_claim_is_held_to_its_epsilon_and_to_its_curve() -> None:
 def test_a_result_counts_in_both_directions() -> None:
     claim = Claim.of(Cost.zcdp(Fraction(1, 2)), delta=1e-6)
     assert result(300, 120, claim).exceeds == result(180, 0, claim).exceeds
-    assert result(300, 120, claim).rho == pytest.approx(result(180, 0, claim).rho)
+    assert result(300, 120, claim).rho == pytest.approx(result(180, 0, claim).rho, rel=0.02)

@@ -55,3 +55,38 @@ def test_sides_of_different_size_are_compared_fairly(tables: ModuleType) -> None
     measure = found.variants["predicates"]
     assert 0.0 in measure.interval
     assert found.p_value > 0.01
+
+
+def test_leaves_hold_one_row_of_the_table(tables: ModuleType) -> None:
+    """Every box holds at least one synthetic row, and nearly all hold exactly one."""
+    rng = np.random.default_rng(0)
+    sample = tables.population(300, rng)
+    table = Rows.of(sample.records)
+    leaves = Predicates.of_leaves(table, rng)
+    held = np.asarray(leaves.satisfied(Group.of(tables.side(sample, np.ones(300, dtype=bool)))).sum(axis=1)).reshape(-1)
+    assert held.min() >= 1
+    assert np.mean(held == 1) > 0.95
+    assert len(held) > 200
+
+
+def test_one_column_predicates_claim_one_column(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    sample = tables.population(300, rng)
+    guessed = Predicates.of_one_column(Rows.of(sample.records), rng)
+    claims = (guessed.cell >= 0) | np.isfinite(guessed.low) | np.isfinite(guessed.high)
+    assert (claims.sum(axis=1) == 1).all()
+    group = Group.of(tables.side(sample, np.ones(300, dtype=bool)))
+    exact = guessed.low.max(axis=1) == guessed.high.min(axis=1)
+    assert exact.any()
+    assert (np.asarray(guessed.satisfied(group).sum(axis=1)).reshape(-1)[exact] == 1).all()
+
+
+def test_a_copy_is_singled_out_in_every_game(tables: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    sample = tables.split(tables.population(800, rng), rng)
+    copy = tables.found(sample, sample.fit.records, only=("singling_out",))["singling_out"]
+    assert set(copy.variants) == {"predicates", "one column", "tree leaves"}
+    for name, measure in copy.variants.items():
+        assert measure.interval.low > 0, name
+    assert copy.exposed is not None
+    assert copy.exposed[0].mean() > copy.exposed[1].mean()

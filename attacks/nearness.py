@@ -1,0 +1,234 @@
+"""How persons lie to a synthetic table: one pass over all pairs of rows, for all attacks that compare them.
+
+Distances are sums over columns, so those over the quasi-identifiers, over the sensitive columns and over the rest are
+computed once and added up as each attack needs them. Equal rows are looked at once and counted as often as they occur.
+What was computed for a table is kept as long as the table is: the attacks run one after another on the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from attacks.distances import Factors, FloatMatrix, FloatVector, IntMatrix, IntVector, Metric, one_thread, smallest
+from attacks.people import People, Rows, fingerprints, joined, keys, roles
+
+NEIGHBOURS = 20  # nearest rows that are looked at
+BLOCK = 2**19  # distances computed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Distinct:
+    """The different rows of a table.
+
+    Args:
+        first: One row of each kind; shape (kinds,).
+        kind: Which kind each row is; shape (rows,).
+        counts: How many rows each kind has; shape (kinds,).
+    """
+
+    first: IntVector
+    kind: IntVector
+    counts: IntVector
+
+    @classmethod
+    def of(cls, words: npt.NDArray[np.uint64]) -> Distinct:
+        combined = np.bitwise_xor.reduce(words, axis=1)
+        _, first, kind, counts = np.unique(combined, return_index=True, return_inverse=True, return_counts=True)
+        return cls(first, kind.reshape(-1), counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearness:
+    """What one pass finds. Rows are those of the fitted persons, then those of the persons held back.
+
+    Args:
+        closest: Distances to the nearest rows of the table, ascending, in units of a column; shape (rows, 20).
+        linked: Chance that a table row nearest on the quasi-identifiers carries all sensitive values; shape (rows,).
+        met: Chance that a table row nearest on the quasi-identifiers and one nearest on the rest are the same.
+        guessed: For each sensitive column, the chance that a row nearest on the other columns carries the same value.
+        pairs: The real rows nearest to each table row, with all ties: (kind of table row, kind of real row).
+        least: How far each kind of table row is from them, in squared steps.
+        real, table: Which kinds of rows there are.
+    """
+
+    closest: FloatMatrix
+    linked: FloatVector
+    met: FloatVector
+    guessed: dict[int, FloatVector]
+    pairs: tuple[IntVector, IntVector]
+    least: FloatVector
+    real: Distinct
+    table: Distinct
+
+
+_KEPT: WeakKeyDictionary[Rows, list[tuple[People, Nearness]]] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def nearness(people: People, table: Rows) -> Nearness:
+    """How the persons of both sides lie to the table. Computed once for the same people and table."""
+    with _LOCK:
+        for asked, found in _KEPT.get(table, []):
+            if asked is people:
+                return found
+    found = _nearness(joined(people.fit, people.control).rows, table)
+    with _LOCK:
+        _KEPT.setdefault(table, []).append((people, found))
+    return found
+
+
+def nearness_of(rows: Rows, table: Rows) -> Nearness:
+    """How any rows lie to a table."""
+    return _nearness(rows, table)
+
+
+def linkable(table: Rows) -> bool:
+    """Whether the table has columns to link by and others to learn."""
+    return all(roles(table))
+
+
+def distinct(*tables: Rows) -> list[Distinct]:
+    """The different rows of each of several tables."""
+    return [Distinct.of(words) for words in fingerprints([table.values for table in tables])]
+
+
+@one_thread
+def _nearness(rows: Rows, table: Rows) -> Nearness:
+    ours, theirs = distinct(rows, table)
+    queries, base = rows.take(ours.first), table.take(theirs.first)
+    watch = _Watch(queries, base, theirs.counts)
+    metric, columns = Metric(table), len(table.columns)
+    known, secret = roles(table) if linkable(table) else ([], [])
+    others = [place for place in range(columns) if place not in known and place not in secret]
+    parts = [
+        (
+            Factors.of(metric.points(queries, places).light(columns)),
+            Factors.turned(metric.points(base, places).light(columns)),
+        )
+        if places
+        else None
+        for places in (known, secret, others)
+    ]
+    unit = next(float(part[0].squared_unit) for part in parts if part is not None)
+    size = max(BLOCK // max(len(base), 1), 1)
+    for start in range(0, len(queries), size):
+        block = slice(start, min(start + size, len(queries)))
+        on_known, on_secret, on_others = (None if part is None else part[0].times(block, part[1]) for part in parts)
+        if on_known is not None and on_secret is not None:
+            on_rest = on_secret if on_others is None else on_secret + on_others
+            on_given = on_known if on_others is None else on_known + on_others
+            watch.link(block, on_known, on_rest, on_given)
+            on_all = on_known + on_rest
+        else:
+            assert on_others is not None  # without roles all columns are others
+            on_all = on_others
+        watch.see(block, on_all)
+    return watch.found(ours, theirs, unit)
+
+
+@dataclass(eq=False)
+class _Watch:
+    """Takes down what is asked about distances while they go by, block after block of queries.
+
+    Args:
+        queries, base: The different rows of both sides.
+        weights: How often each base row occurs.
+    """
+
+    queries: Rows
+    base: Rows
+    weights: IntVector
+    places: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        number, columns = len(self.queries), len(self.base)
+        self.places = roles(self.base)[1] if linkable(self.base) else []
+        self._weight = self.weights.astype(np.float64)
+        self._closest = np.empty((number, NEIGHBOURS))
+        self._linked, self._met = np.zeros(number), np.zeros(number)
+        self._guessed = {place: np.zeros(number) for place in self.places}
+        self._wanted, self._offered = keys(self.queries.cells[:, self.places], self.base.cells[:, self.places])
+        self._least = np.full(columns, np.inf)
+        self._candidates: list[tuple[FloatVector, IntVector, IntVector]] = []
+
+    def see(self, block: slice, squared: FloatMatrix) -> None:
+        """Distances over all columns."""
+        self._closest[block] = nearest_of(squared, smallest(squared, NEIGHBOURS), self.weights)
+        here = squared.min(axis=0)
+        better = np.flatnonzero(here <= self._least)
+        self._least[better] = here[better]
+        row, place = _pairs(squared[:, better] == here[better])
+        self._candidates.append((here[better][place], better[place], row + block.start))
+
+    def link(self, block: slice, on_known: FloatMatrix, on_rest: FloatMatrix, on_given: FloatMatrix) -> None:
+        """Distances over the quasi-identifiers, over all other columns, and over all that are not sensitive."""
+        rows = on_known.shape[0]
+        near = on_known == on_known.min(axis=1, keepdims=True)
+        query, point = _pairs(near)
+        weight = self._weight[point]
+        by_known = np.bincount(query, weights=weight, minlength=rows)
+        pays = self._wanted[block][query] == self._offered[point]
+        self._linked[block] = np.bincount(query, weights=weight * pays, minlength=rows) / by_known
+        query, point = _pairs(on_rest == on_rest.min(axis=1, keepdims=True))
+        weight = self._weight[point]
+        by_rest = np.bincount(query, weights=weight, minlength=rows)
+        self._met[block] = np.bincount(query, weights=weight * near[query, point], minlength=rows) / (
+            by_known * by_rest
+        )
+        if self.places:
+            query, point = _pairs(on_given == on_given.min(axis=1, keepdims=True))
+            weight = self._weight[point]
+            total = np.bincount(query, weights=weight, minlength=rows)
+            for place in self.places:
+                right = self.queries.cells[block, place][query] == self.base.cells[point, place]
+                self._guessed[place][block] = np.bincount(query, weights=weight * right, minlength=rows) / total
+
+    def found(self, ours: Distinct, theirs: Distinct, squared_unit: float) -> Nearness:
+        """Everything by row instead of by kind of row."""
+        least = [distance for distance, _, _ in self._candidates]
+        distance, base, query = (
+            np.concatenate([np.zeros(0), *least]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(b for _, b, _ in self._candidates)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(q for _, _, q in self._candidates)]),
+        )
+        nearest = distance == self._least[base]
+        kind = ours.kind
+        return Nearness(
+            closest=np.sqrt(self._closest / squared_unit)[kind],
+            linked=self._linked[kind],
+            met=self._met[kind],
+            guessed={place: guessed[kind] for place, guessed in self._guessed.items()},
+            pairs=(base[nearest], query[nearest]),
+            least=self._least,
+            real=ours,
+            table=theirs,
+        )
+
+
+def nearest_of(squared: FloatMatrix, places: IntMatrix, counts: IntVector) -> FloatMatrix:
+    """The nearest so many distances, each point counted as often as it occurs; shape (queries, neighbours).
+
+    Args:
+        squared: Shape (queries, points).
+        places: Where the smallest of each row stand.
+        counts: How often each point occurs.
+    """
+    few = np.take_along_axis(squared, places, axis=1)
+    order = np.argsort(few, axis=1, kind="stable")
+    few = np.take_along_axis(few, order, axis=1).astype(np.float64)
+    last = few.shape[1] - 1
+    if counts.max(initial=1) == 1:
+        return few[:, np.minimum(np.arange(NEIGHBOURS), last)]
+    reached = np.cumsum(counts[np.take_along_axis(places, order, axis=1)], axis=1)
+    at = [np.minimum((reached <= rank).sum(axis=1), last) for rank in range(NEIGHBOURS)]
+    return np.take_along_axis(few, np.stack(at, axis=1), axis=1)
+
+
+def _pairs(mask: npt.NDArray[np.bool_]) -> tuple[IntVector, IntVector]:
+    """Where the mask is true: rows and columns."""
+    return np.divmod(np.flatnonzero(mask), max(mask.shape[1], 1))

@@ -1,0 +1,175 @@
+"""Neighbouring tables made from a schema alone, on which one person changes as much as a person can.
+
+No private row is touched: class P0. What a synthesizer made of these tables is no release and must never become one.
+
+Sources: tables on which a target stands alone in a cell of every marginal, see Annamalai, Ganev, De Cristofaro, USENIX
+Security 2024, arXiv:2405.10994. The tables and the code are our own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth import Schema, Table, attack_generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Codes = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Pair:
+    """Two neighbouring tables, made from a schema alone: class P0.
+
+    Args:
+        name: What the pair is meant to expose.
+        schema: What they are tables of.
+        bulk: Rows that both tables have, one person each; shape (rows, columns).
+        target: The row of the planted person; shape (columns,).
+        other: Under "replace", the row of the person in its place; None under "add_remove".
+        copies: How many rows the person has in the file. Of these at most `max_rows` may count.
+    """
+
+    name: str
+    schema: Schema
+    bulk: Codes
+    target: Codes
+    other: Codes | None
+    copies: int
+
+    @cached_property
+    def present(self) -> pd.DataFrame:
+        """The table with the planted person, as a data file holds it."""
+        return self._frame(self.target)
+
+    @cached_property
+    def absent(self) -> pd.DataFrame:
+        """The table without."""
+        return self._frame(self.other)
+
+    @property
+    def counted(self) -> int:
+        """How many rows of the person may count."""
+        return min(self.copies, self.schema.unit.max_rows)
+
+    def _frame(self, person: Codes | None) -> pd.DataFrame:
+        """The person stands last. The others' rows are made first and alone, so that both tables have the same ones."""
+        parts = [self.bulk] if person is None else [self.bulk, np.tile(person, (self.copies, 1))]
+        owners = [*range(len(self.bulk)), *[len(self.bulk)] * (0 if person is None else self.copies)]
+        return frame_of(self.schema, parts, owners)
+
+    def shift(self, columns: Sequence[int], made: Sequence[MadeColumn] = ()) -> list[Move]:
+        """Where the counts over `columns` differ between the two tables.
+
+        Args:
+            columns: As a measurement names them; beyond the schema's columns come those that a recipe made of others.
+            made: These, in order.
+        """
+        places = list(columns)
+        bulk, target = (with_made(codes, made)[:, places] for codes in (self.bulk, self.target[None]))
+        moved = Counter({tuple(target[0].tolist()): self.counted})
+        if self.other is not None:
+            moved[tuple(with_made(self.other[None], made)[0, places].tolist())] -= self.counted
+        moves = []
+        for cell, by in moved.items():
+            if by:
+                base = int(np.all(bulk == np.array(cell), axis=1).sum())
+                base += self.counted if by < 0 else 0  # the other person, who stands there in the table without
+                moves.append(Move(cell=cell, by=by, mean=base + by / 2))
+        return moves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A cell whose count differs between two tables: by how much the planted person raises it, and the mean of both."""
+
+    cell: tuple[int, ...]
+    by: int
+    mean: float
+
+
+class MadeColumn(Protocol):
+    """A column that a recipe made of another one, by merging cells."""
+
+    @property
+    def column(self) -> int:
+        """Which one."""
+        ...
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """The new cell of each old one."""
+        ...
+
+
+def frame_of(schema: Schema, parts: Sequence[Codes], owners: Sequence[int]) -> pd.DataFrame:
+    """A data frame as a file would hold it, with columns that synthetic rows do not have.
+
+    Args:
+        parts: Rows as cells; each part gets its values by itself, so that it has the same ones in any company.
+        owners: Whose each row is; left out where the schema has no unit column.
+    """
+    import pandas as pd
+
+    tables = [Table(schema=schema, codes=codes) for codes in parts]
+    frame = pd.concat([table.decode(rng=attack_generator(0)).to_frame() for table in tables], ignore_index=True)
+    for column in schema.dropped:
+        frame[column.name] = pd.array([""] * len(frame), dtype="string")
+    if schema.unit_column is not None:
+        frame[schema.unit_column] = pd.array([f"u{owner}" for owner in owners], dtype="string")
+    return frame[list(schema.file_names)]
+
+
+def with_made(codes: Codes, made: Sequence[MadeColumn]) -> npt.NDArray[np.int64]:
+    """Codes with the columns that a recipe made of others behind them."""
+    out = codes.astype(np.int64)
+    for this in made:
+        out = np.column_stack([out, this.groups[out[:, this.column]]])
+    return out
+
+
+def worst_cases(schema: Schema, *, rows: int = 1000) -> tuple[Pair, ...]:
+    """Pairs on which one person changes as much as one can, made from the schema alone.
+
+    Args:
+        rows: How many other rows there are, where there are any.
+    Returns:
+        "alone": a person in a cell of every marginal that is otherwise empty; all others share one cell.
+        "nobody else": the same person, and no other rows (under "replace": one or the other).
+        "torn": for selection. Two kinds of rows, so that pairs of columns agree or disagree, all equally strongly; the
+        person strengthens some and weakens others. Only with three columns of two cells.
+        "crowd": only where a person may have several rows: like "alone", with ten times as many as may count.
+    """
+    k = schema.unit.max_rows
+    last = np.array(schema.sizes, dtype=np.int32) - 1
+    first = np.zeros_like(last)
+    replaced = first if schema.neighbours == "replace" else None
+    same = np.tile(first, (rows, 1))
+
+    def pair(name: str, bulk: Codes, target: Codes, other: Codes | None, copies: int = k) -> Pair:
+        return Pair(name=name, schema=schema, bulk=bulk, target=target, other=other, copies=copies)
+
+    pairs = [pair("alone", same, last, replaced), pair("nobody else", same[:0], last, replaced)]
+    wide = np.flatnonzero(last > 0)
+    if len(wide) >= 3:
+        # the first half of the columns say x, the second half 1 - x: pairs within a half agree, the others disagree
+        ahead, behind = wide[: (len(wide) + 1) // 2], wide[(len(wide) + 1) // 2 :]
+        kinds = np.zeros((2, len(last)), dtype=np.int32)
+        kinds[0, behind], kinds[1, ahead] = 1, 1
+        torn = np.repeat(kinds, [rows - rows // 2, rows // 2], axis=0)
+        # (0, ..., 0) is one more for pairs that agree; one column of each half turned weakens one of these
+        # and strengthens one that disagrees: under "replace" two scores move apart by 2 k each
+        turned = first.copy()
+        turned[[ahead[1], behind[0]]] = 1
+        pairs.append(pair("torn", torn, first, turned if schema.neighbours == "replace" else None))
+    if schema.unit_column is not None:
+        pairs.append(pair("crowd", same, last, replaced, 10 * k))
+    return tuple(pairs)

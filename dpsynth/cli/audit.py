@@ -1,0 +1,220 @@
+"""`dpsynth audit`: puts a generator to the test by running it again and again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attacks.audit import ROWS, Audit, audit_generator, games_of, plan_of
+from attacks.canary import Claim
+from attacks.generators import Generator, claim_of
+from attacks.selftest import RUNS, SelfTest, self_test
+from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
+from dpsynth.cli.options import write_result
+from dpsynth.cli.talk import progress, say, show, show_json
+from dpsynth.curator import persons_of
+from dpsynth.external import TIMEOUT
+from dpsynth.reading import RawRows
+from dpsynth.synthesizers.registry import SYNTHESIZERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXIT = {"pass": 0, "fail": 1, "incomplete": 4}
+
+
+@click.command(
+    epilog="Example: dpsynth audit --command 'python my_generator.py' --schema visits.toml --epsilon 1 --delta 1e-6 "
+    "--fits 1000"
+)
+@click.option("--synthesizer", help=f"One of ours: {', '.join(SYNTHESIZERS)}.")
+@click.option("--command", help="Any program: see docs/audit.md for what it is told. Run without a shell.")
+@click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path), help="Public facts, TOML.")
+@click.option("--epsilon", required=True, help="What the generator claims.")
+@click.option("--delta", required=True, help="Its delta.")
+@click.option("--fits", type=int, help="How often the generator runs, over all games together.")
+@click.option("--data", type=click.Path(path_type=Path), help="Attack the most exposed persons of this table, too.")
+@click.option("--rows", type=int, help=f"Synthetic rows a run; by default as a release has, {ROWS} for a program.")
+@click.option("--selftest", is_flag=True, help="Plant leaks of growing size, and say which this audit would see.")
+@click.option("--persons", type=click.IntRange(min=1), help="Of the self-test, on each side; default 1000, or a third.")
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=RUNS, show_default=True, help="Of the self-test, each leak."
+)
+@click.option(
+    "--skip", multiple=True, metavar="GAME", help="Leave out a game of worst-case tables; named in the result."
+)
+@click.option("--timeout", type=float, default=TIMEOUT, show_default=True, help="Seconds that one run may take.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the attacks' own coins.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result here, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def audit(
+    synthesizer: str | None,
+    command: str | None,
+    schema_file: Path,
+    epsilon: str,
+    delta: str,
+    fits: int | None,
+    data: Path | None,
+    rows: int | None,
+    selftest: bool,
+    persons: int | None,
+    runs: int,
+    skip: tuple[str, ...],
+    timeout: float,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Run a generator many times on tables that differ in one person, and hold what shows against its claim.
+
+    Without --data the tables are made from the schema and the result may be shared (class P0). With --data half of the
+    runs attack real persons, and the whole output is as private as the data (class P3); nothing is charged, and no run
+    can become a release.
+
+    The exit code is the verdict's: 0 not contradicted, 1 contradicted, 4 the fits could not have told. A generator that
+    fails to run gives 6. With --selftest and no generator the verdict is that of the self-test.
+    """
+    if synthesizer is not None and command is not None:
+        raise UsageError("give either --synthesizer or --command, not both")
+    with_generator = synthesizer is not None or command is not None
+    if not with_generator and not selftest:
+        raise UsageError("say what to audit: --synthesizer or --command; or measure what an audit sees: --selftest")
+    if with_generator and fits is None:
+        raise UsageError("say how often the generator shall run: --fits")
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already: choose another path")
+    schema = Schema.load(schema_file)
+    if data is not None:
+        reading.check_header(data, schema)
+    schema.require_complete()
+    generator = (
+        _generator(synthesizer, command, schema, epsilon, delta, rows=rows, with_data=data is not None, timeout=timeout)
+        if with_generator
+        else None
+    )
+    claim = _claim(epsilon, delta) if generator is None else claim_of(generator)
+    pairs, left_out = games_of(schema, skip=skip)
+    plan = None
+    if fits is not None:
+        plan = plan_of(
+            pairs, fits=fits, with_counts=claim.cost is not None, with_records=data is not None, left_out=left_out
+        )
+    found, measured = None, None
+    with _stoppable(), progress() as tell, warnings.catch_warnings(action="ignore"):
+        read = None if data is None else reading.read(data, schema)
+        if generator is not None and fits is not None:
+            frame = None if read is None else frame_of(read, schema)
+            found = audit_generator(generator, fits=fits, frame=frame, skip=skip, seed=seed, progress=tell)
+        if selftest:
+            population = schema if read is None else persons_of(read)
+            measured = self_test(
+                population, claim, plan, persons=persons, rows=rows, runs=runs, seed=seed, progress=tell
+            )
+    result = _result(found, measured)
+    if out is not None:
+        with _only_the_user(data is not None):
+            write_result(out, json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    if as_json:
+        show_json(result)
+    else:
+        _tell(found, measured)
+    return EXIT[result["verdict"]]
+
+
+def _claim(epsilon: str, delta: str) -> Claim:
+    promise = Cap.of(epsilon, delta)
+    return Claim(epsilon=float(promise.epsilon), delta=float(promise.delta), cost=promise.cost)
+
+
+def _result(found: Audit | None, measured: SelfTest | None) -> dict[str, Any]:
+    """What --json shows: the audit's result, the self-test's beside it or in its place."""
+    if measured is None:
+        return {} if found is None else found.to_json()
+    return measured.to_json() if found is None else found.to_json() | {"selftest": measured.to_json()}
+
+
+def _generator(
+    synthesizer: str | None,
+    command: str | None,
+    schema: Schema,
+    epsilon: str,
+    delta: str,
+    *,
+    rows: int | None,
+    with_data: bool,
+    timeout: float,
+) -> Generator:
+    if synthesizer is not None:
+        return Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta=delta, rows=rows)
+    if rows is None and with_data:
+        rows = schema.rows_at_most
+        if rows is None:
+            raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
+    return Program(
+        str(command), schema, epsilon=epsilon, delta=delta, rows=ROWS if rows is None else rows, timeout=timeout
+    )
+
+
+def frame_of(found: RawRows, schema: Schema) -> pd.DataFrame:
+    """Rows of a data file as a frame with the columns of the schema's files.
+
+    Persons are numbered, and columns that are not modelled are blank: no generator needs a real name.
+    """
+    import pandas as pd
+
+    frame = found.records.to_frame()
+    for column in schema.dropped:
+        frame[column.name] = pd.array([""] * len(frame), dtype="string")
+    if found.unit_ids is not None and schema.unit_column is not None:
+        number = {unit: f"u{n}" for n, unit in enumerate(dict.fromkeys(found.unit_ids))}
+        frame[schema.unit_column] = pd.array([number[unit] for unit in found.unit_ids], dtype="string")
+    return frame[list(schema.file_names)]
+
+
+@contextmanager
+def _only_the_user(private: bool) -> Iterator[None]:
+    """Makes new files readable by the user alone, if they are private."""
+    before = os.umask(0o077)
+    if not private:
+        os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Lets a polite request to end clean up as Ctrl-C does: a running program is stopped, its files are removed."""
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _tell(found: Audit | None, measured: SelfTest | None) -> None:
+    if "P3" in (found and found.privacy_class, measured and measured.suite.privacy_class):
+        say("dpsynth: what follows is as private as the data")
+    if measured is not None:
+        show(str(measured.suite))
+        if measured.audit is not None:
+            show(f"What one worst-case game of this audit sees:\n{measured.audit}")
+    if found is None:
+        show("" if measured is None else measured.verdict)
+        return
+    say("dpsynth: fits: " + ", ".join(f"{game} {fits}" for game, fits in found.plan.fits.items()))
+    if found.plan.left_out:
+        say(f"dpsynth: left out: {', '.join(found.plan.left_out)}")
+    for item in found.items:
+        show(f"{item.id}: {item.sentence}")
+    show(found.verdict if found.verdict != "pass" else "pass: not contradicted")

@@ -1,0 +1,195 @@
+"""Any program as a generator: `CMD --train IN.parquet --schema S.toml --rows N --epsilon E --delta D --seed K --out OUT.parquet`.
+
+The program reads IN and the schema, writes OUT with N synthetic rows in the schema's modelled columns, and exits with 0.
+E and D are its promise for the schema's unit and neighbouring relation; a unit's rows are not cut to `max_rows` before
+the program sees them. K is a fresh seed from the system's entropy, which nobody keeps.
+
+Files lie in a folder of their own that only the user can enter, and are removed whatever happens; the program's temporary
+files go there too (TMPDIR). What it says on its own output is thrown away unread, because it may quote rows. What it
+writes is read by our reader under our schema.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsynth import reading
+from dpsynth.errors import DataFileError, OperationError, UsageError
+from dpsynth.privacy import Cost, Number, exact
+from dpsynth.rehearsal import Trial, check_rows
+from dpsynth.schema import Schema
+from dpsynth.table import Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMEOUT = 600.0
+"""Seconds that one run may take, unless told otherwise."""
+_LARGEST_EPSILON = 10**9
+_BY_HAND = "run it by hand on a table that is not private, to see what it says"
+
+
+class Program:
+    """A program behind the protocol; has what an audit needs, as `Rehearsal` has.
+
+    Args:
+        command: Its name and first arguments, split as a shell would, but run by none.
+        schema: What the table looks like; complete, and no draft.
+        epsilon, delta: What the program promises.
+        rows: Synthetic rows to ask for: a public number.
+        timeout: Seconds that one run may take.
+    Raises:
+        IncompleteSchema: the schema is a draft or has blanks.
+        UsageError: there is no such program, or a number is out of range.
+    """
+
+    def __init__(
+        self, command: str, schema: Schema, *, epsilon: Number, delta: Number, rows: int, timeout: float = TIMEOUT
+    ) -> None:
+        self._words = _split(command)
+        check_rows(rows)
+        if not 0 < timeout < float("inf"):
+            raise UsageError("--timeout must be a positive number of seconds")
+        schema.require_complete()
+        self.schema = schema
+        self.name = "external"  # and not the command, which may name private paths
+        stated, mass = exact(epsilon, name="--epsilon"), exact(delta, name="--delta")
+        if not (0 < stated <= _LARGEST_EPSILON and 0 <= mass < 1):
+            raise UsageError(
+                f"--epsilon must be positive and at most {_LARGEST_EPSILON}, --delta at least 0 and below 1"
+            )
+        self.epsilon, self.delta = float(stated), float(mass)
+        self.cost: Cost | None = None
+        self._rows = rows
+        self._timeout = timeout
+        self._released = schema.released()
+
+    def __repr__(self) -> str:
+        return f"Program(epsilon={self.epsilon:g}, delta={self.delta:g})"
+
+    def run(self, frame: pd.DataFrame) -> Trial:
+        """One run, with a fresh seed.
+
+        Raises:
+            DataFileError: the frame's columns are not the schema's.
+            OperationError: the program failed, took too long, or wrote no table in the schema.
+        """
+        reading.check_frame(frame, self.schema)
+        with _private_folder() as folder:
+            train, schema, out = folder / "in.parquet", folder / "schema.toml", folder / "out.parquet"
+            _write(train, _parquet(frame))
+            _write(schema, self.schema.to_toml().encode("utf-8"))
+            options = {
+                "--train": str(train),
+                "--schema": str(schema),
+                "--rows": str(self._rows),
+                "--epsilon": repr(self.epsilon),
+                "--delta": repr(self.delta),
+                "--seed": str(secrets.randbelow(2**63)),
+                "--out": str(out),
+            }
+            self._call([*self._words, *(word for option in options.items() for word in option)], folder)
+            return Trial(rows=self._read(out))
+
+    def _call(self, words: list[str], folder: Path) -> None:
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"TMPDIR": str(folder)},
+                umask=0o077,
+                start_new_session=True,
+            )
+        except OSError:
+            raise OperationError("the program could not be started: check the command and its rights") from None
+        try:
+            code = process.wait(self._timeout)
+        except BaseException as error:  # also when the user interrupts: nothing of it may go on
+            _stop(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout") from None
+            raise
+        if code != 0:
+            raise OperationError(f"the program failed: {_BY_HAND}")
+
+    def _read(self, out: Path) -> Records:
+        if out.is_symlink() or not out.is_file():
+            raise OperationError("the program ended well and wrote no file at --out")
+        try:
+            reading.check_header(out, self._released)
+            return reading.read(out, self._released).records
+        except (DataFileError, OperationError):  # whose texts may quote what the program wrote
+            raise OperationError(
+                "the program's output is no Parquet file with the schema's modelled columns and nothing else"
+            ) from None
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        raise UsageError("--command has a quote that does not close") from None
+    if not words:
+        raise UsageError("--command must name a program")
+    if shutil.which(words[0]) is None:
+        raise UsageError("--command names a program that does not exist or may not be run")
+    return words
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that only the user can enter, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="dpsynth-"))  # mode 0700
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, onerror=_allow)
+        if folder.exists():
+            raise OperationError(f"temporary files could not be removed: delete {folder}")
+
+
+def _allow(remove: object, path: str, _: object) -> None:
+    """What the program made unwritable is removed all the same."""
+    with suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o700)
+        if os.path.islink(path) or not os.path.isdir(path):
+            os.unlink(path)
+        else:
+            os.chmod(path, 0o700)
+            shutil.rmtree(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    """A Parquet file of the values alone: no index, no notes of pandas."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program and everything it started; it leads a session of its own."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

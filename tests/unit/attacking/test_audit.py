@@ -1,0 +1,226 @@
+"""The plan of an audit, its control generators, and how results become a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attacks.audit import (
+    ERROR,
+    Audit,
+    AuditItem,
+    LittleNoise,
+    Plan,
+    _judged,
+    audit_generator,
+    copying,
+    fits_for,
+    fits_of_perfect,
+    games_of,
+    plan_of,
+)
+from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, fits_needed, play
+from attacks.generators import claim_of
+from dpsynth import Cap, Cost, OperationError, Rehearsal, Schema, Trial, UsageError
+
+MakeSchema = Callable[..., Schema]
+CLAIM = Claim(epsilon=1.0, delta=1e-6)
+PLAN = Plan(
+    fits={"alone": 200, "one_run": 1}, left_out=(), errors={"alone": ERROR / 2, "one_run": ERROR / 2}, attackers=1
+)
+
+
+def result(hits: int, false_alarms: int, *, claim: Claim = CLAIM, trials: int = 75) -> CanaryResult:
+    return CanaryResult(
+        pair="alone", claim=claim, fits=200, trials=trials, hits=hits, false_alarms=false_alarms, confidence=0.9995
+    )
+
+
+def judged(found: CanaryResult, control: CanaryResult) -> AuditItem:
+    return _judged("worst_case.alone.rows", "rows", found, control, control, PLAN)
+
+
+class TestOneAttacker:
+    CAUGHT = result(75, 0)
+    MISSED = result(40, 38)
+
+    def test_a_contradiction_fails_whatever_the_control_says(self) -> None:
+        for control in (self.CAUGHT, self.MISSED):
+            item = judged(result(75, 0), control)
+            assert item.status == "fail"
+            assert item.low > 1
+
+    def test_no_contradiction_passes_only_beside_a_leak_that_was_caught(self) -> None:
+        assert judged(result(40, 35), self.CAUGHT).status == "pass"
+        item = judged(result(40, 35), self.MISSED)
+        assert item.status == "incomplete"
+        assert "copies its rows would not have been caught" in item.sentence
+
+    def test_what_no_attacker_could_show_is_incomplete(self) -> None:
+        large = Claim(epsilon=6.0, delta=1e-6)
+        item = judged(result(75, 0, claim=large), result(75, 0, claim=large))
+        assert item.status == "incomplete"
+        assert item.needs is not None
+        assert item.needs > 1000
+
+    def test_the_curve_counts_where_epsilon_does_not_decide(self) -> None:
+        cost = Cost.zcdp(Fraction(1, 1000))
+        claim = Claim(epsilon=3.0, delta=1e-6, cost=cost)
+        item = judged(result(60, 20, claim=claim), result(75, 0, claim=claim))
+        assert item.status == "fail"
+        assert item.low < item.claim
+        assert "rho of at least" in item.sentence
+
+
+def audit_of(*states: tuple[str, Any]) -> Audit:
+    item = judged(result(40, 35), result(75, 0))
+    items = tuple(replace(item, id=id, status=status) for id, status in states)
+    return Audit(generator="g", claim=CLAIM, plan=PLAN, items=items)
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        ((("worst_case.a.rows", "pass"), ("one_run.rows", "pass")), "pass"),
+        ((("worst_case.a.rows", "pass"), ("one_run.rows", "incomplete")), "pass"),
+        ((("worst_case.a.rows", "pass"), ("worst_case.b.rows", "incomplete")), "incomplete"),
+        ((("worst_case.a.rows", "pass"), ("records.nearest", "incomplete")), "incomplete"),
+        ((("worst_case.a.rows", "incomplete"), ("one_run.rows", "pass")), "incomplete"),
+        ((("worst_case.a.rows", "incomplete"), ("one_run.rows", "fail")), "fail"),
+        ((("worst_case.a.rows", "pass"), ("records.nearest", "fail")), "fail"),
+        ((("one_run.rows", "pass"),), "incomplete"),
+        ((), "incomplete"),
+    ],
+)
+def test_verdicts(states: tuple[tuple[str, Any], ...], verdict: str) -> None:
+    found = audit_of(*states)
+    assert found.verdict == verdict
+    assert found.to_json()["verdict"] == verdict
+
+
+class TestPlan:
+    def test_the_error_of_all_items_is_one_in_a_thousand(self, make_schema: MakeSchema) -> None:
+        for schema in (make_schema((2, 2)), make_schema((3, 2, 3), max_rows=2)):
+            pairs, _ = games_of(schema)
+            for with_records in (False, True):
+                for with_counts in (False, True):
+                    plan = plan_of(pairs, fits=1000, with_counts=with_counts, with_records=with_records)
+                    assert sum(plan.errors.values()) == pytest.approx(ERROR)
+                    attackers = 2 if with_counts else 1
+                    used = sum(
+                        (1 - plan.confidence(game)) * (1 if game == "records" else attackers) for game in plan.fits
+                    )
+                    assert used == pytest.approx(ERROR)
+                    assert plan.total <= 1000
+                    assert plan.total > 1000 - 2 * len(pairs) - 2
+
+    def test_fits_are_shared_equally(self, make_schema: MakeSchema) -> None:
+        pairs, _ = games_of(make_schema((3, 2, 3)))
+        assert plan_of(pairs, fits=1000, with_counts=True).fits == {
+            "alone": 326,
+            "nobody_else": 326,
+            "torn": 326,
+            "one_run": 20,
+        }
+        with_records = plan_of(pairs, fits=1000, with_counts=True, with_records=True).fits
+        assert with_records["records"] >= 500
+        assert with_records["alone"] == 160
+
+    def test_too_few_fits_and_wrong_games_are_refused(self, make_schema: MakeSchema) -> None:
+        schema = make_schema((2, 2))
+        pairs, left_out = games_of(schema, skip=["nobody_else"])
+        assert ([pair.name for pair in pairs], left_out) == (["alone"], ["nobody_else"])
+        with pytest.raises(UsageError):
+            plan_of(pairs, fits=16, with_counts=False)
+        assert plan_of(pairs, fits=17, with_counts=False).fits["alone"] == 16
+        for skip in (["torn"], ["alone", "nobody_else"]):
+            with pytest.raises(UsageError):
+                games_of(schema, skip=skip)
+
+
+class TestGeneratorsThatLeak:
+    def test_copied_rows_are_rows_of_the_table(self, make_schema: MakeSchema, make_frame: Callable[..., Any]) -> None:
+        schema = make_schema((4, 3))
+        frame = make_frame([[0, 1], [3, 2]], columns=2)
+        trial = copying(schema, rows=50, seed=(1,)).run(frame)
+        rows = {tuple(row) for row in trial.rows.to_frame().itertuples(index=False)}
+        assert rows == {("0", "1"), ("3", "2")}
+        assert len(trial.rows) == 50
+        assert len(copying(schema, rows=50, seed=(1,)).run(frame.iloc[:0]).rows) == 0
+        assert len(copying(schema, rows=None, seed=(1,)).run(frame).rows) == 2
+
+    def test_both_are_caught_by_the_attackers_they_are_made_for(self, make_schema: MakeSchema) -> None:
+        schema = make_schema((3, 2))
+        pair = games_of(schema, rows=50)[0][0]
+        generator = Rehearsal(schema, synthesizer="independent", epsilon=3, delta="1e-6")
+        quiet = LittleNoise(pair, generator.run(pair.present), (1,))
+        claim = claim_of(generator)
+        assert play(pair, quiet.run, NoisyCounts(pair), claim=claim, fits=160).exceeds
+        copies = copying(schema, rows=50, seed=(1,))
+        assert play(pair, copies.run, Conjunctions(pair), claim=claim, fits=160).exceeds
+
+    def test_a_tenth_of_the_noise_is_a_tenth(self, make_schema: MakeSchema) -> None:
+        schema = make_schema((3, 2))
+        pair = games_of(schema, rows=50)[0][0]
+        trial = Rehearsal(schema, synthesizer="independent", epsilon="0.1", delta="1e-6").run(pair.present)
+        quiet = LittleNoise(pair, trial, (2,))
+        first = trial.measurements[0]
+        (move,) = pair.shift(first.columns)
+        for frame, expected in ((pair.present, move.mean + move.by / 2), (pair.absent, move.mean - move.by / 2)):
+            seen = [quiet.run(frame).measurements[0].values[move.cell] for _ in range(600)]
+            sigma = first.sigma / 10
+            assert abs(np.mean(seen) - expected) < 5 * sigma / 600**0.5  # once in 3 million
+            assert 0.85 < np.std(seen) / sigma < 1.15
+
+
+class Failing:
+    """A generator that fails where somebody is alone."""
+
+    name, epsilon, delta, cost = "failing", 1.0, 1e-6, None
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    def run(self, frame: pd.DataFrame) -> Trial:
+        if len(frame) < 2:
+            raise OperationError("the program failed")
+        raise AssertionError("no game may begin before all have been tried")
+
+
+def test_a_generator_is_tried_everywhere_before_the_first_game(make_schema: MakeSchema) -> None:
+    schema = make_schema((2, 2))
+    copies = copying(schema, rows=20, seed=(1,))
+    failing = Failing(schema)
+    calls = 0
+
+    def run(frame: pd.DataFrame) -> Trial:
+        nonlocal calls
+        calls += 1
+        return copies.run(frame) if len(frame) >= 2 else Failing.run(failing, frame)
+
+    failing.run = run  # type: ignore[method-assign]
+    with pytest.raises(OperationError, match="--skip nobody_else"):
+        audit_generator(failing, fits=1000, rows=20)
+    assert calls == 3
+
+
+def test_how_many_fits_are_needed() -> None:
+    for epsilon in (0.5, 2.0, 4.0):
+        claim = Claim(epsilon=epsilon, delta=1e-6, cost=Cap.of(epsilon, 1e-6).cost)
+        exact = fits_needed(claim, confidence=0.9998)
+        about = fits_of_perfect(claim, more_than=16, confidence=0.9998)
+        assert exact is not None
+        assert about is not None
+        assert exact <= about <= 1.25 * exact + 8
+    leaky = result(40, 1)
+    fits = fits_for(CLAIM, leaky, more_than=200, confidence=0.9995)
+    assert fits is not None
+    assert 200 < fits < 1000
+    assert fits_for(CLAIM, result(40, 39), more_than=200, confidence=0.9995) is None
+    assert fits_of_perfect(Claim(epsilon=40.0, delta=1e-6), more_than=200, confidence=0.9995) is None
