@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 import dpsynth
-from attacks import AttackResult, ChargedResult, Interval
+from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
 from dpsynth import Cap, Cost, LedgerExtract, Schema, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.utility import Distance
@@ -35,6 +35,7 @@ class ChargedAttack:
         persons: How many persons were judged, by the noisy counts.
         found: What the noisy counts say; None where they allow no estimate.
         control: What the same attack, with the same noise, finds when model rows were copied on purpose.
+        sights: How often it would have shown leaks of known size among model rows.
     """
 
     id: str
@@ -42,6 +43,7 @@ class ChargedAttack:
     persons: int
     found: ChargedResult | None
     control: ChargedResult | None
+    sights: Sequence[Sight]
 
     @property
     def powered(self) -> bool:
@@ -146,32 +148,38 @@ def collect(run: Run) -> Evidence:
 
 
 def with_review(
-    evidence: Evidence, results: Sequence[AttackResult], utility: Mapping[int, float], failed: str | None
+    evidence: Evidence,
+    found: SuiteResult | None,
+    *,
+    utility: Mapping[int, float] | None = None,
+    failed: str | None = None,
 ) -> Evidence:
     """The internal evidence: the same, with results on real rows (class P3) under `review`.
 
     Args:
-        failed: Why the attacks have no result, if they have none.
+        found: What the attacks measured; None where they were not run.
+        utility: Mean distances of one-way and two-way marginals, by the number of columns.
+        failed: Why the attacks have no result, if they should have one.
     """
-    for result in results:
-        for field, leaf in _review(result).items():
-            evidence = evidence.with_leaf(f"review.{result.id}.{field}", leaf)
-    for ways, distance in utility.items():
-        evidence = evidence.with_leaf(
-            f"review.utility.tv{ways}", Leaf(distance, "P3", "synthetic against true rows of the fit side")
-        )
+    section: dict[str, Any] = {}
+    if found is not None:
+        section |= {result.id: _review(result) for result in found}
+        section |= _groups(found.register)
+    if utility:
+        src = "synthetic against true rows of the fit side"
+        section["utility"] = {f"tv{ways}": Leaf(distance, "P3", src) for ways, distance in utility.items()}
     if failed is not None:
-        evidence = evidence.with_leaf("review.failed", Leaf(failed, "P3", "attack suite"))
-    return evidence
+        section["failed"] = Leaf(failed, "P3", "attack suite")
+    return replace(evidence, tree={**evidence.tree, "review": section}) if section else evidence
 
 
-def review_evidence(results: Sequence[AttackResult], *, created_at: datetime) -> Evidence:
+def review_evidence(found: SuiteResult, *, created_at: datetime) -> Evidence:
     """Internal evidence about files that a person split, outside any release (`dpsynth attack`)."""
     dates = {
         "created_at": _p0(created_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "clock"),
         "review_on": _p0((created_at + _REVIEW_AFTER).date().isoformat(), "a year later"),
     }
-    return with_review(Evidence(dates), results, {}, None)
+    return with_review(Evidence(dates), found)
 
 
 # ---- sections ----------------------------------------------------------------------------------------------------
@@ -352,7 +360,7 @@ def _utility(run: Run) -> dict[str, Any]:
     return out
 
 
-def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
+def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Any]:
     src = "counts of persons with discrete Gaussian noise, charged"
     noisy = "the noise left too few persons to judge: use a larger table, more epsilon or a larger attack share"
     blind = "at this size and noise the attack does not even catch a deliberately leaky copy: use more epsilon"
@@ -364,9 +372,11 @@ def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Leaf]:
     def charged(value: float, src: str = src) -> Leaf:
         return Leaf(value, "P2", src, ledger_seq=(seq,), n=max(0, attack.persons))
 
-    out = {
+    planted = "model rows copied into model rows, with this noise and these sizes, many times"
+    out: dict[str, Any] = {
         "success": _p0(attack.success, "definition"),
         "powered": Leaf(attack.powered, "P1", "the same attack on a leaky copy of model rows"),
+        "power": [{"share": _p0(s.share, "fixed list"), "seen": Leaf(s.seen, "P1", planted)} for s in attack.sights],
     }
     if control is not None:
         leaky = Leaf(control.excess, "P1", "excess when model rows were copied, against fresh model rows")
@@ -421,7 +431,7 @@ def _review(result: AttackResult) -> dict[str, Leaf]:
     )
     rates = {"attack": result.fit, "control": result.control}
     out |= {name: Leaf(rate.value, "P3", src) for name, rate in rates.items() if rate is not None}
-    numbers = {"baseline": result.baseline, "p_value": result.p_adjusted}
+    numbers = {"baseline": result.baseline, "ceiling": result.ceiling, "p_value": result.p_adjusted}
     out |= {name: Leaf(number, "P3", src) for name, number in numbers.items() if number is not None}
     if (control := result.positive_control) is not None:
         out["positive_control"] = Leaf(
@@ -436,6 +446,29 @@ def _review(result: AttackResult) -> dict[str, Leaf]:
     return out
 
 
+def _groups(register: Register) -> dict[str, Any]:
+    """How many groups of persons were compared, and those that are more exposed to an attack than everybody else."""
+    src = "persons on whom attacks succeeded, by declared values of quasi-identifiers, without noise"
+    rows = [
+        {
+            "attack": Leaf(group.attack, "P3", src),
+            "group": Leaf(f"{group.column}: {group.cell}", "P3", src),
+            "persons": Leaf(group.fit, "P3", src),
+            "exposed": Leaf(group.exposed_fit, "P3", src),
+            "excess": Leaf(
+                group.excess.estimate,
+                "P3",
+                src,
+                low=group.excess.interval.low,
+                high=group.excess.interval.high,
+                confidence=group.excess.interval.confidence,
+            ),
+        }
+        for group in register.standing_out
+    ]
+    return {"groups_compared": Leaf(len(register.groups), "P3", src)} | ({"groups": rows} if rows else {})
+
+
 def _limits(run: Run) -> tuple[str, ...]:
     unit = run.schema.unit.entity
     dropped = [column.name for column in run.schema.dropped]
@@ -447,8 +480,8 @@ def _limits(run: Run) -> tuple[str, ...]:
         "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
         "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "
-        "the rows are copied; a few copied rows, or noise that is too small, takes an audit by many repeated fits, which "
-        "this version does not make.",
+        "the rows are copied, as the tables of what they could have seen say; a few copied rows, or noise that is too "
+        "small, takes an audit of the program by many repeated fits (`dpsynth audit`), which is no part of a release.",
     ]
     if run.ledger.amendments:
         out.append(

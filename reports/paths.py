@@ -34,8 +34,11 @@ REVIEW_ATTACKS: Final = (
     "nearest_record",
     "membership",
     "linkage",
+    "record_linkage",
     "singling_out",
     "attribute_inference",
+    "reconstruction",
+    "vulnerable_records",
 )
 """Attacks run on real rows without noise: internal for ever."""
 
@@ -121,6 +124,9 @@ ATTACK_TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "linkage": "Linkage",
         "singling_out": "Singling out",
         "attribute_inference": "Attribute inference",
+        "record_linkage": "Record linkage",
+        "reconstruction": "Reconstruction",
+        "vulnerable_records": "Vulnerable records",
     }
 )
 
@@ -150,6 +156,8 @@ def _attack(name: str) -> dict[str, Path]:
             classes=frozenset({"P0", "P1", "P2"}),
             required=False,
         ),
+        f"{base}.power[].share": _p0("Share of persons copied", "share", required=False),
+        f"{base}.power[].seen": _p1("How often that would have been seen", "share", required=False),
         f"{base}.powered": _p1(f"{title}: the leaky copy was caught at this size and noise", "flag", required=False),
     }
 
@@ -249,6 +257,7 @@ _REVIEW_FIELDS: Final[Mapping[str, tuple[str, Kind]]] = MappingProxyType(
         "baseline": ("success of the same attacker without the release", "number"),
         "positive_control": ("the same attack on a deliberately leaky copy", "number"),
         "detected": ("the deliberately leaky copy was caught", "flag"),
+        "ceiling": ("most that the guarantee allows for success on persons whose rows were used", "share"),
         "p_value": ("p-value, corrected for the number of attacks", "share"),
         "n": ("persons judged", "count"),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ from dpsynth import (
 from dpsynth.models.graphical import check_constraints
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
+from dpsynth.rehearsal import check_rows, rows_to_sample
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
 from dpsynth.synthesizers.registry import chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -54,7 +55,6 @@ Progress = Callable[[str], None]
 
 ATTACK_SHARE = Fraction(1, 10)
 _CONTROL_PERSONS = 20_000  # at most so many model rows serve to show that an attack has power
-_MOST_ROWS = 20_000_000
 _LEAST_SHARE = Fraction(1, 1000)
 _ATTACK_SEED = 20261121
 
@@ -98,8 +98,7 @@ class Settings:
     job_id: str | None = None
 
     def __post_init__(self) -> None:
-        if self.rows is not None and not 1 <= self.rows <= _MOST_ROWS:
-            raise UsageError(f"--rows must be at least 1 and at most {_MOST_ROWS}")
+        check_rows(self.rows)
         if not 0 <= self.held_back < 1:
             raise UsageError("--holdout must be at least 0 and below 1")
         if self.share and not _LEAST_SHARE <= self.share <= 1 - _LEAST_SHARE:
@@ -174,7 +173,7 @@ def publish(
             )
             progress("sampling")
             rng = sampling_generator()
-            rows = settings.rows or round(min(model.total, schema.rows_at_most or _MOST_ROWS, _MOST_ROWS))
+            rows = settings.rows or rows_to_sample(model, schema)
             synthetic = model.sample(rows, rng=rng)
             records = synthetic.decode(rng=rng)
             charged: tuple[ChargedAttack, ...] = ()
@@ -202,13 +201,29 @@ def publish(
             evidence = collect(run).with_disclosure()
             verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model)
             _write_internal(
-                staging.folder, evidence, settings.policy, curator, synthetic, records, progress, created_at
+                staging.folder,
+                evidence,
+                settings.policy,
+                curator,
+                synthetic,
+                records,
+                focal=_measured(model, schema),
+                cost=promise.cost,
+                progress=progress,
+                created_at=created_at,
             )
             digest = _seal(staging.folder, manifest)
             progress("putting it in place")
             staging.place(created_at)
         reservation.commit(digest)
     return Published(folder=out, verdict=verdict)
+
+
+def _measured(model: Model, schema: Schema) -> tuple[tuple[str, ...], ...]:
+    """The sets of columns that the model was built from, by name: anyone can read them off the release."""
+    sources = [*range(len(schema.names)), *(made.column for made in model.coarse)]
+    sets = {tuple(sorted({schema.names[sources[column]] for column in m.columns})) for m in model.measurements}
+    return tuple(sorted(names for names in sets if len(names) > 1))
 
 
 @contextmanager
@@ -241,6 +256,12 @@ def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction)
     mechanism = DiscreteGaussian.calibrated(rho=rho, l2_squared=curator.unit.touched(len(tests) + 1))
     counts = curator.count_successes(tests, mechanism)
     found, control = attacks.charged_results(counts), attacks.charged_results(_leaky_control(model, counts))
+    rng = sampling_generator()
+
+    def made(persons: int) -> PersonRecords:
+        return _rows_as_persons(model.sample(persons, rng=rng).decode(rng=rng))
+
+    seen = attacks.sights(made, counts, rng=rng)
     return tuple(
         ChargedAttack(
             id=test.id,
@@ -248,6 +269,7 @@ def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction)
             persons=counts.persons_fit + counts.persons_control,
             found=real,
             control=leaky,
+            sights=seen[test.id],
         )
         for test, real, leaky in zip(tests, found, control, strict=True)
     )
@@ -323,6 +345,9 @@ def _write_internal(
     curator: Curator,
     synthetic: Table,
     records: Records,
+    *,
+    focal: Sequence[tuple[str, ...]],
+    cost: Cost,
     progress: Progress,
     created_at: datetime,
 ) -> None:
@@ -332,12 +357,14 @@ def _write_internal(
     progress("attacking the release, for internal eyes")
     try:
         sample = curator.review_sample()
-        results = attacks.run_suite(sample, records, seed=_ATTACK_SEED).results if sample.control.persons else ()
+        found = None
+        if sample.control.persons:
+            found = attacks.run_suite(sample, records, focal=focal, cost=cost, seed=_ATTACK_SEED)
         utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else {}
-        pages = _internal_pages(with_review(evidence, results, utility, None), policy, created_at)
+        pages = _internal_pages(with_review(evidence, found, utility=utility), policy, created_at)
     except Exception as error:  # what fails on some rows must not change what anyone outside can see
         failed = f"the internal review failed ({type(error).__name__})"
-        pages = {"evidence.json": with_review(evidence, (), {}, failed).to_json()}
+        pages = {"evidence.json": with_review(evidence, None, failed=failed).to_json()}
     for name, text in pages.items():
         _write_text(target / name, text)
 

@@ -241,6 +241,10 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 "fit_rate": charged(fit, half * 0.6, n=3541),
                 "control_rate": charged(control, half * 0.75, n=2353),
                 "powered": Leaf(True, "P1", "the same attack on a leaky copy of model rows"),
+                "power": [
+                    {"share": declared(share), "seen": Leaf(seen, "P1", "model rows copied into model rows")}
+                    for share, seen in ((0.0, 0.04), (0.05, 0.62), (0.2, 1.0))
+                ],
                 "positive_control": Leaf(
                     copy,
                     "P1",
@@ -274,6 +278,19 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "linkage": review(-0.0019, 0.0779, 0.0798, 0.0751, 0.88, 0.0163),
             "singling_out": review(0.0034, 0.0512, 0.0478, 0.0466, 0.71, 0.0291),
             "attribute_inference": review(0.0051, 0.1421, 0.1370, 0.1552, 0.64, 0.0214),
+            "record_linkage": review(0.0012, 0.0312, 0.0300, 0.0311, 0.55, 0.0105),
+            "reconstruction": review(0.0031, 0.5231, 0.5200, 0.5194, 0.32, 0.0202),
+            "vulnerable_records": review(0.0, 0.0, 0.0, 0.0, 1.0, 0.03),
+            "groups_compared": Leaf(84, "P3", "attack suite"),
+            "groups": [
+                {
+                    "attack": Leaf("membership", "P3", "attack suite"),
+                    "group": Leaf("age: 60 to 65", "P3", "attack suite"),
+                    "persons": Leaf(212, "P3", "attack suite"),
+                    "exposed": Leaf(31, "P3", "attack suite"),
+                    "excess": internal_number(0.081, 0.05),
+                }
+            ],
             "utility": {
                 "tv1": internal_number(0.0107, n=None),
                 "tv2": internal_number(0.0288, n=None),

@@ -94,6 +94,7 @@ REVIEW_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "knows": "What the attacker knows",
         "attack": "On people whose rows were used",
         "control": "On people whose rows were never used",
+        "ceiling": "Most that the guarantee allows on people whose rows were used",
         "baseline": "The same attacker without the release",
         "excess": "Difference that is judged",
         "p_value": "p-value, corrected for the number of attacks",
@@ -154,7 +155,7 @@ CRITERIA: Final = (
         title="Linkability",
         question="Can someone who knows a few facts about a person find what this table adds to them?",
         charged="linkage",
-        reviews=("linkage",),
+        reviews=("linkage", "record_linkage"),
         note="",
         untested=(
             "Linking through facts that are not columns of this table.",
@@ -166,7 +167,7 @@ CRITERIA: Final = (
         title="Inference",
         question="Can someone infer a sensitive value of a person better because that person’s rows were used?",
         charged="attribute_inference",
-        reviews=("attribute_inference",),
+        reviews=("attribute_inference", "reconstruction"),
         note="What can be inferred about a person from the others alone is not counted here: it would be learned if "
         "that person had taken part in nothing.",
         untested=(
