@@ -71,6 +71,7 @@ MOST_FITS, MOST_EXACT_FITS = 2**20, 2**15
 ATTACKERS = {"noisy_counts": "reads the noisy counts", "rows": "reads the synthetic rows"}
 LEAKS = {"noisy_counts": "a tenth of the noise", "rows": "a generator that copies its rows"}
 ONE_RUN, RECORDS = "one_run", "records"
+WITHOUT_CONTROL = (ONE_RUN, f"{RECORDS}.noisy_counts")  # may fail an audit, and are never a reason for a pass
 ONE_RUN_SHARE, MOST_ONE_RUN = 50, 20
 
 
@@ -171,7 +172,7 @@ class Audit:
         """By the rule at the head of this module."""
         if any(item.status == "fail" for item in self.items):
             return "fail"
-        needed = [item for item in self.items if not item.id.startswith(ONE_RUN)]
+        needed = [item for item in self.items if not item.id.startswith(WITHOUT_CONTROL)]
         complete = bool(needed) and all(item.status == "pass" for item in needed)
         return "pass" if complete else "incomplete"
 
@@ -575,11 +576,16 @@ def _judged_records(result: ShadowResult, control: ShadowResult, method: Method,
     who = f"an attacker of {len(items)} exposed persons ({method})"
     shown = f"epsilon of at least {worst.epsilon:.2f}"
     conclusive = all(item.conclusive for item in items)
+    controlled = method in control.methods
+    caught = controlled and any(item.exceeds for item in control.of(method))
     needs: int | None = None
     if any(item.exceeds for item in items):
         status: Status = "fail"
         said = f"CONTRADICTED: {who} shows {shown}; {_claimed(claim)} was claimed"
-    elif conclusive and control.exceeds:
+    elif conclusive and not controlled:
+        status = "incomplete"
+        said = f"not contradicted: {who} shows {shown}; without a generator that leaks beside it this decides no pass"
+    elif conclusive and caught:
         status = "pass"
         said = (
             f"not contradicted: {who} shows {shown}, and up to {worst.ceiling:.2f} could have been shown; "

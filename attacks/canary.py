@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -34,8 +34,7 @@ from attacks.intervals import (
     mu_lower_bound,
     rho_lower_bound,
 )
-from attacks.neighbours import Codes, MadeColumn, Move
-from attacks.neighbours import Pair
+from attacks.neighbours import Codes, MadeColumn, Move, Pair
 from attacks.tradeoff import Approximate, Family, contradicts, rough_limit
 from dpsynth import Cost, Measurement, Records, Table, tpr_bound
 
@@ -160,7 +159,7 @@ class Conjunctions:
     """Reads synthetic rows alone: on how many the planted person's values stand together, for every set of columns.
 
     Counts of all 2^d sets come from one pass over the rows and one superset sum. Of wide tables every so-manieth column
-    is used, `most` in all.
+    is used for that, `most` in all; every column is looked at alone, and every number for its very value.
     """
 
     pair: Pair
@@ -170,7 +169,20 @@ class Conjunctions:
         codes = output.codes if isinstance(output, Table) else Table.encode(output.rows).codes
         columns = np.unique(np.linspace(0, codes.shape[1] - 1, self.most).round().astype(np.intp))
         persons = [self.pair.target] if self.pair.other is None else [self.pair.target, self.pair.other]
-        return np.concatenate([np.sqrt(_agreeing(codes[:, columns], row[columns])) for row in persons])
+        counts = [_agreeing(codes[:, columns], row[columns]) for row in persons]
+        counts += [(codes == row).sum(axis=0) for row in persons]
+        if not isinstance(output, Table):
+            counts += [np.array([(output.rows.columns[name] == value).sum() for name, value in self._numbers])]
+        return np.sqrt(np.concatenate(counts).astype(np.float64))
+
+    @cached_property
+    def _numbers(self) -> list[tuple[str, float]]:
+        """The numbers of the planted persons as they stand in the tables, with the columns that they stand in."""
+        frames = [self.pair.present] if self.pair.other is None else [self.pair.present, self.pair.absent]
+        numeric = [column.name for column in self.pair.schema.modelled if column.is_numeric]
+        return [
+            (name, float(frame[name].iloc[-1])) for frame in frames for name in numeric if frame[name].notna().iloc[-1]
+        ]
 
     def learn(
         self, absent: Sequence[FloatVector], present: Sequence[FloatVector]

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from attacks import permutation
-from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat
+from attacks.base import CONFIDENCE, FAMILY, Criterion, Finding, Measure, Threat
 from attacks.intervals import FloatVector, Interval, normal_quantile
 from attacks.nearness import nearness
 from attacks.people import People, Rows, joined
@@ -54,7 +54,7 @@ class NearestRecord:
         values = np.stack(list(points.values()), axis=1)
         tested = permutation.linear(values, member, rng=rng, two_sided=True)
         variants = {
-            name: _share(point[member], point[~member], float(p), 1 - (1 - CONFIDENCE) / len(points))
+            name: _share(point[member], point[~member], float(p), 1 - (1 - CONFIDENCE) / len(points) / FAMILY)
             for (name, point), p in zip(points.items(), tested.p_values, strict=True)
         }
         hit = points["closest hundredth"] > 0

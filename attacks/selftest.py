@@ -128,6 +128,8 @@ def self_test(
     """
     if persons is None:
         persons = population.persons // 3 if isinstance(population, PersonRecords) else PERSONS
+    if persons < 1:
+        raise UsageError("a self-test on a table needs at least three persons in it: leave out --data for made-up ones")
 
     def told(what: str) -> Callable[[int, int], None]:
         last = 0

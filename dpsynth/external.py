@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,11 +117,11 @@ class Program:
             raise OperationError("the program could not be started: check the command and its rights") from None
         try:
             code = process.wait(self._timeout)
-        except BaseException as error:  # also when the user interrupts: nothing of it may go on
-            _stop(process)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout") from None
-            raise
+        except subprocess.TimeoutExpired:
+            raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout") from None
+        finally:  # also when the user interrupts: nothing that it started may go on
+            with _undisturbed():
+                _stop(process)
         if code != 0:
             raise OperationError(f"the program failed: {_BY_HAND}")
 
@@ -129,11 +130,15 @@ class Program:
             raise OperationError("the program ended well and wrote no file at --out")
         try:
             reading.check_header(out, self._released)
-            return reading.read(out, self._released).records
+            declared = all(reading.keeps_domain(block, self._released) for block in reading.blocks(out, self._released))
+            records = reading.read(out, self._released).records
         except (DataFileError, OperationError):  # whose texts may quote what the program wrote
             raise OperationError(
                 "the program's output is no Parquet file with the schema's modelled columns and nothing else"
             ) from None
+        if not declared:  # our reader would drop or clamp them, an attacker would not
+            raise OperationError("the program writes values that the schema does not declare: it must not")
+        return records
 
 
 def _split(command: str) -> list[str]:
@@ -155,9 +160,25 @@ def _private_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, onerror=_allow)
+        with _undisturbed():
+            shutil.rmtree(folder, onerror=_allow)
         if folder.exists():
             raise OperationError(f"temporary files could not be removed: delete {folder}")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Cleans up even if a second request to end comes meanwhile, as it does when a terminal closes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _allow(remove: object, path: str, _: object) -> None:
@@ -189,7 +210,6 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends a program and everything it started; it leads a session of its own."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):  # its group lives as long as one of its children does
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

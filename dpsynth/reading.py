@@ -353,6 +353,19 @@ def _breaks_domain(column: Column, cells: Cells) -> BoolVector:
     return np.equal(cells.kinds, UNKNOWN) if column.missing else np.not_equal(cells.kinds, VALUE)
 
 
+def keeps_domain(block: Block, schema: Schema) -> bool:
+    """Whether every cell of a block is declared: no `unknown` rule would apply, and no number would be clamped."""
+    for column in schema.modelled:
+        cells = block.cells[column.name]
+        if _breaks_domain(column, cells).any():
+            return False
+        if column.is_numeric:
+            numbers, edges = cells.values[np.equal(cells.kinds, VALUE)], column.binning.edges
+            if len(numbers) and not (edges[0] <= numbers.min() and numbers.max() <= edges[-1]):
+                return False
+    return block.broken == 0
+
+
 def _values(column: Column, cells: Cells) -> Values:
     """The cells as `Records` hold them; what stands in a row that is dropped does not matter."""
     broken = _breaks_domain(column, cells)

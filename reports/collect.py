@@ -455,7 +455,7 @@ def _groups(register: Register) -> dict[str, Any]:
             "group": Leaf(f"{group.column}: {group.cell}", "P3", src),
             "persons": Leaf(group.fit, "P3", src),
             "exposed": Leaf(group.exposed_fit, "P3", src),
-            "excess": Leaf(
+            "difference": Leaf(
                 group.excess.estimate,
                 "P3",
                 src,

@@ -288,7 +288,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                     "group": Leaf("age: 60 to 65", "P3", "attack suite"),
                     "persons": Leaf(212, "P3", "attack suite"),
                     "exposed": Leaf(31, "P3", "attack suite"),
-                    "excess": internal_number(0.081, 0.05),
+                    "difference": internal_number(0.081, 0.05),
                 }
             ],
             "utility": {

@@ -22,7 +22,7 @@ import click
 import attacks
 from attacks.register import Counts, Register
 from dpsynth import Cost, ReviewSample, Schema, UsageError, reading
-from dpsynth.cli.options import policy_named, write_result
+from dpsynth.cli.options import check_new, policy_named
 from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
 from dpsynth.reading import RawRows
@@ -39,7 +39,9 @@ from reports.gate import decide
 @click.option("--synthetic", required=True, type=click.Path(path_type=Path), help="What it made.")
 @click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path))
 @click.option("--policy", default="internal-test", show_default=True, help="Its review rules judge the results.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the attacks' own coins.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks' own coins."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the internal evidence here, as JSON.")
 @click.option(
     "--record-ids",
@@ -65,8 +67,10 @@ def attack(
     rules = policy_named(policy)
     schema = Schema.load(schema_file)
     for target in (out, record_ids):
-        if target is not None and (target.exists() or target.is_symlink()):
-            raise UsageError(f"{target} exists already: choose another path")
+        if target is not None:
+            check_new(target)
+    if out is not None and out == record_ids:
+        raise UsageError("--out and --record-ids name the same file: choose another path for one of them")
     for path in (train, control):
         reading.check_header(path, schema)
     released = schema.released()
@@ -86,12 +90,12 @@ def attack(
             progress=tell,
         )
     results = suite.results
-    if record_ids is not None:
-        _write_private(record_ids, _exposed(suite.register, raw[0]))
     evidence = review_evidence(suite, created_at=datetime.now(UTC))
     verdict = decide(rules, evidence, stage="review", on=datetime.now(UTC).date())
     if out is not None:
-        write_result(out, evidence.to_json())
+        _write_private(out, evidence.to_json())
+    if record_ids is not None:
+        _write_private(record_ids, _exposed(suite.register, raw[0]))
     if as_json:
         show_json(
             {

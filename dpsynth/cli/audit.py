@@ -18,7 +18,7 @@ from attacks.canary import Claim
 from attacks.generators import Generator, claim_of
 from attacks.selftest import RUNS, SelfTest, self_test
 from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
-from dpsynth.cli.options import write_result
+from dpsynth.cli.options import check_new, write_result
 from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
@@ -89,8 +89,8 @@ def audit(
         raise UsageError("say what to audit: --synthesizer or --command; or measure what an audit sees: --selftest")
     if with_generator and fits is None:
         raise UsageError("say how often the generator shall run: --fits")
-    if out is not None and out.exists():
-        raise UsageError(f"{out} exists already: choose another path")
+    if out is not None:
+        check_new(out)
     schema = Schema.load(schema_file)
     if data is not None:
         reading.check_header(data, schema)
@@ -119,13 +119,13 @@ def audit(
                 population, claim, plan, persons=persons, rows=rows, runs=runs, seed=seed, progress=tell
             )
     result = _result(found, measured)
-    if out is not None:
-        with _only_the_user(data is not None):
-            write_result(out, json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
     if as_json:
         show_json(result)
     else:
         _tell(found, measured)
+    if out is not None:
+        with _only_the_user(data is not None):
+            write_result(out, json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n")
     return EXIT[result["verdict"]]
 
 

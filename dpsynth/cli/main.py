@@ -56,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     except dpsynth.DpsynthError as error:
         say(f"dpsynth: {_one_line(str(error))}")
         return error.exit_code
-    except BrokenPipeError:
-        return OK
+    except (BrokenPipeError, SystemExit):  # nobody reads on: what was not said must not look like a verdict
+        return INTERNAL
     except OSError as error:
         say(f"dpsynth: the system refused: {error.strerror or type(error).__name__}; what was reserved stays charged")
         return INTERNAL

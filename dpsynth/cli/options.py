@@ -20,6 +20,14 @@ def ledger_at(place: str) -> Ledger:
     return Ledger.open(Path(place))
 
 
+def check_new(path: Path) -> None:
+    """Refuses, before any work is done, a path where no new file can be made."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already: choose another path")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist: create it first")
+
+
 def write_result(path: Path, content: str | bytes) -> None:
     """Writes one result file; refuses to replace one."""
     try:

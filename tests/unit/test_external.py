@@ -213,10 +213,12 @@ def test_a_command_is_split_and_given_to_no_shell(
     assert not mark.exists()
 
 
-def test_undeclared_values_follow_the_schema(write: Write, schema: Schema, frame: pd.DataFrame) -> None:
-    """What a program invents is read by the rules of any data file: here, rows with it are dropped."""
-    body = "pd.DataFrame({'c0': ['0', 'never declared'], 'c1': ['1', '0']}).to_parquet(out)"
-    assert len(program(write(body), schema).run(frame).rows) == 1
+def test_undeclared_values_are_refused(write: Write, schema: Schema, frame: pd.DataFrame) -> None:
+    """Our reader would drop them, and whatever they give away with them."""
+    body = "pd.DataFrame({'c0': ['0', 'a private row'], 'c1': ['1', '0']}).to_parquet(out)"
+    with pytest.raises(OperationError, match="does not declare") as caught:
+        program(write(body), schema).run(frame)
+    assert "private row" not in str(caught.value)
 
 
 def test_any_rows_are_accepted(write: Write, schema: Schema, frame: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
 from attacks.neighbours import Pair, worst_cases
-from dpsynth import Column, Cost, DiscreteGaussian, Schema, Table
+from dpsynth import Column, Cost, DiscreteGaussian, Records, Schema, Table, Trial
 from dpsynth.coarsening import Coarse
 
 OpenCurator = Callable[..., Any]
@@ -160,16 +160,32 @@ def test_conjunctions_are_counted_as_by_hand(width: int, make_schema: Callable[.
             for columns in combinations(range(width), n)
         }
         by_hand.append([by_bits[bits] for bits in range(2**width)])
-    assert sorted(np.square(seen).round().astype(int)) == sorted(np.concatenate(by_hand))
-    assert seen[0] == pytest.approx(np.sqrt(50))
-    assert seen[-1] == pytest.approx(np.sqrt(by_hand[1][-1]))
+    sets, alone = np.split(np.square(seen).round().astype(int), [2 * 2**width])
+    assert sorted(sets) == sorted(np.concatenate(by_hand))
+    assert sets[0] == 50
+    assert sets[-1] == by_hand[1][-1]
+    assert alone.tolist() == [(codes[:, c] == row[c]).sum() for row in (pair.target, pair.other) for c in range(width)]
 
 
-def test_conjunctions_of_a_wide_table_use_few_columns(make_schema: Callable[..., Schema]) -> None:
+def test_conjunctions_of_a_wide_table_use_few_columns_together_and_all_alone(
+    make_schema: Callable[..., Schema],
+) -> None:
     schema = make_schema([2] * 60)
     pair = worst_cases(schema, rows=2)[0]
     table = Table(schema=schema, codes=np.ones((4, 60), dtype=np.int32))
-    assert Conjunctions(pair).observe(table).shape == (2**10,)
+    assert Conjunctions(pair).observe(table).shape == (2**10 + 60,)
+
+
+def test_a_number_that_comes_back_exactly_is_seen() -> None:
+    column = Column(name="x", type="number", minimum=0, maximum=10, bins=2, basis="test")
+    schema = Schema(table="test", columns=(column,))
+    pair = worst_cases(schema, rows=20)[0]
+    value = float(pair.present["x"].iloc[-1])
+    sights = [
+        Conjunctions(pair).observe(Trial(rows=Records(schema.released(), {"x": np.array(numbers)})))
+        for numbers in ([value, 7.5], [7.5, 8.5])
+    ]
+    assert (sights[0] - sights[1]).tolist() == [0.0] * (len(sights[0]) - 1) + [1.0]  # the same cells, and not the same
 
 
 # ---- the game --------------------------------------------------------------------------------------------------------
