@@ -86,6 +86,7 @@ def example(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ten_lines_of_the_readme_run(example: Path) -> None:
     """The Python block of the README, as it stands."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -98,6 +99,7 @@ def test_ten_lines_of_the_readme_run(example: Path) -> None:
     assert (example / "visits-release" / "release" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_run(example: Path) -> None:
     """The shell block of the README, line by line."""
     blocks = SHELL.findall((ROOT / "README.md").read_text(encoding="utf-8"))

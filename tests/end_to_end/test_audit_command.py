@@ -90,6 +90,7 @@ def test_a_program_that_copies_its_rows_is_caught(small: Any) -> None:
     assert list(small.temp.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_python_program_that_copies_its_rows_is_caught(small: Any) -> None:
     command = python(small, 'import shutil\nshutil.copy(args["--train"], args["--out"])\n')
     assert audit(small, "--command", command, *ALONE, fits=60) == 1
@@ -97,6 +98,7 @@ def test_a_python_program_that_copies_its_rows_is_caught(small: Any) -> None:
     assert list(small.temp.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_looks_at_nothing_passes(small: Any) -> None:
     """It writes the same public rows every time. Nothing at all can contradict it, so this holds on every seed."""
     rows = Table(Schema.load(small.schema).released(), np.zeros((20, 2), dtype=np.int32))
@@ -115,6 +117,7 @@ def test_a_program_that_looks_at_nothing_passes(small: Any) -> None:
     assert "verified" not in small.stdout
 
 
+@pytest.mark.slow
 def test_a_claim_too_large_to_be_refuted_is_never_passed(small: Any) -> None:
     command = shell(small, 'cp "$2" "${14}"')
     assert audit(small, "--command", command, "--json", *ALONE, epsilon=30) == 4

@@ -65,6 +65,7 @@ def attack_rules(folder: Path) -> dict[str, str]:
     return {rule["id"]: rule["status"] for rule in rules if rule["id"].startswith("attacks.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
 def test_copied_rows_fail_the_release_gate(case, monkeypatch: pytest.MonkeyPatch, share: float) -> None:  # type: ignore[no-untyped-def]
     wide_table(case)

@@ -104,6 +104,7 @@ def shareable(out: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_real_rows_do_not_reach_shareable_bytes(  # type: ignore[no-untyped-def]
     fixed, table_rows: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ def reserved(case):  # type: ignore[no-untyped-def]
     return schema, Ledger.open(case.ledger).reserve(Cap.of(1, "1e-6").cost, unit=schema.unit, purpose="test")
 
 
+@pytest.mark.slow
 def test_libraries_do_not_talk_about_rows(case) -> None:  # type: ignore[no-untyped-def]
     """A sensitive column with a value of its own for every person makes scikit-learn warn, if it is let."""
     case.schema.write_text(
