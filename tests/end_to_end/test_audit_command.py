@@ -64,7 +64,7 @@ def python(case: Any, body: str) -> str:
     path = case.folder / "program.py"
     head = "import sys\nargs = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
     path.write_text(head + body, encoding="utf-8")
-    return f"{sys.executable} {shlex.quote(str(path))}"
+    return f"{shlex.quote(sys.executable)} {shlex.quote(str(path))}"
 
 
 def items(case: Any) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ def write(tmp_path: Path) -> Write:
         """
         pandas = "import pandas as pd\n" if "pd." in body else ""  # which takes longer than all the rest
         path.write_text(pandas + textwrap.dedent(head) + textwrap.dedent(body), encoding="utf-8")
-        return f"{sys.executable} '{path}'"
+        return f"'{sys.executable}' '{path}'"
 
     return work
 
