@@ -254,11 +254,15 @@ def test_an_exact_number_of_rows_is_caught(make_schema: MakeSchema, frame: pd.Da
 
 @pytest.mark.slow
 def test_an_honest_generator_and_a_longer_audit_agree(make_schema: MakeSchema, frame: pd.DataFrame) -> None:
-    toy = Toy(make_schema(SIZES), lambda rows, rng: people(PERSONS, rng))
-    result = audit_records(frame, toy, claim=Claim(epsilon=0.0, delta=0.0), fits=200, targets=3)
-    assert not result.exceeds
-    assert result.epsilon == 0
-    assert all(item.interval.low <= 0 <= item.interval.high for item in result.items)
+    """All intervals of an audit hold together with 95 %: two of three audits that miss have a chance of at most 7.3e-3."""
+    missed = 0
+    for seed in range(3):
+        toy = Toy(make_schema(SIZES), lambda rows, rng: people(PERSONS, rng), seed=seed)
+        result = audit_records(frame, toy, claim=Claim(epsilon=0.0, delta=0.0), fits=200, targets=3, seed=seed)
+        assert not result.exceeds
+        assert result.epsilon == 0
+        missed += not all(item.interval.low <= 0 <= item.interval.high for item in result.items)
+    assert missed <= 1
 
 
 def test_a_sensitive_value_that_only_the_person_gives_away(make_schema: MakeSchema) -> None:
