@@ -44,6 +44,7 @@ from attacks.shadow import Method, ShadowResult, audit_records
 from dpsynth import (
     Cost,
     Curator,
+    Marginals,
     Measurement,
     Model,
     OperationError,
@@ -415,7 +416,7 @@ def _probed_rows(generator: Generator, frame: pd.DataFrame) -> int:
 
 
 @dataclass(frozen=True)
-class Copying:
+class Copying(Marginals):
     """A synthesizer that leaks: its rows are drawn from those that it was given, with replacement.
 
     Args:

@@ -32,6 +32,7 @@ from dpsynth.reading import check_header
 from dpsynth.rehearsal import Rehearsal, Trial
 from dpsynth.release import Release
 from dpsynth.schema import Column, Constraint, Schema
+from dpsynth.synthesizers.base import Implementation, Marginals, Synthesizer
 from dpsynth.synthesizers.independent import Independent
 from dpsynth.synthesizers.mst import Mst
 from dpsynth.synthesizers.registry import SYNTHESIZERS
@@ -54,12 +55,14 @@ __all__ = [
     "DiscreteGaussian",
     "DpsynthError",
     "GraphicalModel",
+    "Implementation",
     "IncompleteSchema",
     "Independent",
     "IntegrityError",
     "Ledger",
     "LedgerExtract",
     "LedgerLocked",
+    "Marginals",
     "Measurement",
     "Model",
     "Mst",
@@ -77,6 +80,7 @@ __all__ = [
     "ReviewSample",
     "Schema",
     "SchemaError",
+    "Synthesizer",
     "Table",
     "Trial",
     "UnitMismatch",

@@ -132,8 +132,8 @@ class Rehearsal:
         self.schema = schema
         self.name = recipe.name
         self.epsilon, self.delta = float(promise.epsilon), float(promise.delta)
-        self.cost: Cost | None = promise.cost
-        self._budget = promise.cost
+        self._budget = recipe.cost(schema, promise=promise, share=Fraction(1))
+        self.cost: Cost | None = self._budget
         self._recipe = recipe
         self._rows = rows
         self._released = schema.released()

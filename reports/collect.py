@@ -16,7 +16,7 @@ from typing import Any
 
 import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
-from dpsynth import Cap, Cost, LedgerExtract, Schema, advantage_bound, tpr_bound
+from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.utility import Distance
 
@@ -62,6 +62,8 @@ class Run:
         synthesizer, rows, purpose, published: As in the manifest.
         holdout: Chance of each unit to be held back for attacks.
         promise: The (epsilon, delta) that the release was asked for, and how it was turned into a cost.
+        cost: What the release was charged.
+        implementation: How far the synthesizer keeps its promise.
         spending: What was spent on what, summed by purpose.
         seq: The ledger entry that paid for everything.
         ledger: The ledger after the reservation.
@@ -79,6 +81,8 @@ class Run:
     published: str
     holdout: Fraction
     promise: Cap
+    cost: Cost
+    implementation: Implementation
     spending: Mapping[str, Cost]
     seq: int
     ledger: LedgerExtract
@@ -124,26 +128,19 @@ def collect(run: Run) -> Evidence:
         },
         "guarantee": _guarantee(run),
         "implementation": {
-            "noise": _p0("exact discrete Gaussian, integer arithmetic (arXiv:2004.00010)", "implementation"),
-            "selection": _p0(
-                "exact Gumbel noise on integer scores (exponential mechanism, arXiv:2004.07223, arXiv:1905.04273), "
-                "or exact discrete Gaussian noise on every score",
-                "implementation",
-            ),
-            "randomness": _p0(
-                "operating system's entropy for noise, selection and split; no seed exists",
-                "implementation",
-            ),
-            "floating_point": _p0(False, "implementation"),
-            "known_violations": _p0((), "implementation"),
+            "noise": _p0(run.implementation.noise, "implementation"),
+            "selection": _p0(run.implementation.selection, "implementation"),
+            "randomness": _p0(run.implementation.randomness, "implementation"),
+            "floating_point": _p0(run.implementation.floating_point, "implementation"),
+            "known_violations": _p0(run.implementation.known_violations, "implementation"),
+            "claimed_by": _p0(run.implementation.claimed_by or "dpsynth", "implementation"),
         },
         "ledger": _ledger(run),
         "risk": _risk(run, lifetime),
         "utility": _utility(run),
     }
     if run.attacks:
-        release = _release_cost(run)
-        tree["attacks"] = {attack.id: _attack(attack, release, run.seq) for attack in run.attacks}
+        tree["attacks"] = {attack.id: _attack(attack, run.cost, run.seq) for attack in run.attacks}
     return Evidence(tree)
 
 
@@ -214,7 +211,7 @@ def _constraint(constraint: dpsynth.Constraint) -> dict[str, Leaf]:
 
 
 def _guarantee(run: Run) -> dict[str, Any]:
-    cost, unit = _release_cost(run), run.schema.unit
+    cost, unit = run.cost, run.schema.unit
     deltas = sorted({run.promise.delta, run.promise.delta / 1000, Fraction(1, 10**5)}, reverse=True)
     formula = "conversion of the charged zCDP (arXiv:2004.00010, Proposition 12), rounded up"
     return {
@@ -260,7 +257,7 @@ def _unprotected(run: Run) -> tuple[str, ...]:
 
 def _ledger(run: Run) -> dict[str, Any]:
     extract, cap = run.ledger, run.ledger.cap
-    mine = _release_cost(run)
+    mine = run.cost
     before = Cost(extract.charged.rho - mine.rho, extract.charged.extra, extract.charged.delta0 - mine.delta0)
     src = "sum of the charged costs, as if their schedule had been fixed beforehand, rounded up"
     known = extract.imports_not_dp == 0
@@ -313,7 +310,7 @@ def _plain(amendment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:
-    release = _release_cost(run)
+    release = run.cost
     src = "Renyi data processing on the charged curve, rounded up"
     out: dict[str, Any] = {
         "success": [
@@ -493,10 +490,6 @@ def _limits(run: Run) -> tuple[str, ...]:
     if dropped:
         out.append(f"Not in the synthetic table: {', '.join(dropped)}.")
     return tuple(out)
-
-
-def _release_cost(run: Run) -> Cost:
-    return run.promise.cost
 
 
 def _up(value: Fraction) -> float:

@@ -210,6 +210,7 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "implementation.randomness": _p0("Source of randomness"),
         "implementation.floating_point": _p0("Floating-point noise", "flag"),
         "implementation.known_violations": _p0("Known violations in the program used", "texts"),
+        "implementation.claimed_by": _p0("Cost claimed by"),
         "ledger.ledger_id": _p0("Ledger"),
         "ledger.seq": _p0("Entries at the time of writing", "count"),
         "ledger.head": _p0("Head of the chain"),

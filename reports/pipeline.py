@@ -156,19 +156,21 @@ def publish(
     name = settings.synthesizer or chosen_for(schema)
     synthesizer = synthesizer_named(name)
     synthesizer.check(schema)
+    budget = synthesizer.cost(schema, promise=promise, share=1 - settings.share)
+    cost = budget + promise.cost.share(settings.share)
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
     with (
         _silent_libraries(),
-        ledger.reserve(promise.cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
+        ledger.reserve(cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
     ):
         with Staging(out) as staging:
             progress("reading")
             curator = Curator.open(data, schema, reservation, holdout=settings.held_back)
             model = synthesizer.fit(
                 curator,
-                budget=promise.cost.share(1 - settings.share),
+                budget=budget,
                 progress=lambda step: progress(f"learning with {name}: {step}"),
             )
             progress("sampling")
@@ -190,6 +192,8 @@ def publish(
                 published="gate" if settings.policy else "no gate: this release must not be published",
                 holdout=settings.held_back,
                 promise=promise,
+                cost=cost,
+                implementation=synthesizer.implementation,
                 spending=_spending(reservation),
                 seq=reservation.seq,
                 ledger=ledger.extract(running=reservation),
@@ -208,7 +212,7 @@ def publish(
                 synthetic,
                 records,
                 focal=_measured(model, schema),
-                cost=promise.cost,
+                cost=cost,
                 progress=progress,
                 created_at=created_at,
             )
@@ -328,7 +332,7 @@ def _write_release(
         "unit": {"entity": unit.entity, "max_rows": unit.max_rows, "neighbours": unit.neighbours},
         "epsilon": str(run.promise.epsilon),
         "delta": str(run.promise.delta),
-        "cost": run.promise.cost.to_json(),
+        "cost": run.cost.to_json(),
         "synthesizer": run.synthesizer,
         "rows": run.rows,
         "holdout": str(run.holdout),

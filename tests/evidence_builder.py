@@ -203,6 +203,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "randomness": declared("operating system entropy; no seed exists"),
             "floating_point": declared(False),
             "known_violations": declared(()),
+            "claimed_by": declared("dpsynth"),
         },
         "ledger": {
             "ledger_id": ledger_fact("5b1c7f0a-9f43-4d0e-8f49-0d8d9b1f2f60"),

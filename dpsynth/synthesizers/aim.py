@@ -26,7 +26,7 @@ from dpsynth.mechanisms.noisy_max import Forest, anything
 from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema, quoted
-from dpsynth.synthesizers.base import Progress, silent
+from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.independent import one_way
 from dpsynth.synthesizers.selection import (
     check_pairs,
@@ -44,7 +44,7 @@ _MOST_COLUMNS = 60  # beyond, finding the cliques takes longer than all the rest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aim:
+class Aim(Marginals):
     """Measures the one-way marginals, then round by round the marginals of the workload that promise most.
 
     Args:

@@ -11,11 +11,11 @@ from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
-from dpsynth.synthesizers.base import Progress, silent
+from dpsynth.synthesizers.base import Marginals, Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Independent:
+class Independent(Marginals):
     """Measures every one-way marginal with the same noise."""
 
     name: str = "independent"

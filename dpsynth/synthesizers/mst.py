@@ -16,7 +16,7 @@ from dpsynth.mechanisms.noisy_max import NoisyMax
 from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
-from dpsynth.synthesizers.base import Progress, silent
+from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.independent import one_way
 from dpsynth.synthesizers.selection import check_pairs, expected_alone, in_use, measured, merged, pairs_of, that_fit
 
@@ -24,7 +24,7 @@ _MAX_CELLS = 10_000_000  # of all cliques together: about a gigabyte while a mod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mst:
+class Mst(Marginals):
     """Measures every one-way marginal, then the pairs along a spanning tree that independence explains worst.
 
     Args:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from dpsynth import SYNTHESIZERS, Cost, Curator, DiscreteGaussian, Independent, Schema, Table, attack_generator
+from dpsynth.synthesizers.base import Marginals
 
 SMALL = """\
 schema = "dpsynth.schema/1"
@@ -187,7 +188,7 @@ def test_an_honest_recipe_is_not_contradicted(small: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Broken(Marginals):
     """Adds a tenth of the noise that it charges for, or copies rows past the one door."""
 
     how: str

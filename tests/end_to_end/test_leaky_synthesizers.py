@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dpsynth import SYNTHESIZERS, Cost, Curator, GraphicalModel, Independent, Table
+from dpsynth.synthesizers.base import Marginals
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Copying:
 
 
 @dataclass(frozen=True)
-class Cheat:
+class Cheat(Marginals):
     """Fits an honest model, then copies real rows past the one door."""
 
     share: float
@@ -84,7 +85,7 @@ def test_an_honest_release_of_the_same_table_does_not_fail(case) -> None:  # typ
 
 def test_a_synthesizer_cannot_spend_more_than_its_part(case, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     @dataclass(frozen=True)
-    class Greedy:
+    class Greedy(Marginals):
         name: str = "greedy"
 
         def check(self, schema: object) -> None:

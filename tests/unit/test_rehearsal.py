@@ -34,6 +34,7 @@ from dpsynth import (
     UsageError,
 )
 from dpsynth.rehearsal import ThrowAway, rows_to_sample
+from dpsynth.synthesizers.base import Marginals
 
 MakeSchema = Callable[..., Schema]
 MakeFrame = Callable[..., pd.DataFrame]
@@ -56,7 +57,7 @@ def rehearsal(schema: Schema, synthesizer: Any = "independent", **words: Any) ->
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Marginals):
     """Fits an honest model and tells what it saw."""
 
     seen: Callable[[Curator, Cost, Any], None]

@@ -24,6 +24,7 @@ from attacks.intervals import epsilon_lower_bound
 from attacks.neighbours import Pair, worst_cases
 from benchmarks import mistakes
 from dpsynth import SYNTHESIZERS, Cost, DiscreteGaussian, Model, NoisyMax, PrivacyUnit, Schema, Table
+from dpsynth.synthesizers.base import Marginals
 
 OpenCurator = Callable[..., Any]
 MakeSchema = Callable[..., Schema]
@@ -231,7 +232,7 @@ def test_the_bound_on_epsilon_alone_catches_a_tenth_of_the_noise(refits: Callabl
 
 
 @dataclass(frozen=True)
-class Unpaid:
+class Unpaid(Marginals):
     """A recipe that measures every column again, eight times as well as it may, and pays for none of it."""
 
     honest: Any
