@@ -18,11 +18,14 @@ import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
 from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
-from reports.utility import Distance
+from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
 _BASELINES = (0.01, 0.05, 0.1, 0.25, 0.5)
 _REVIEW_AFTER = timedelta(days=365)
+_MOST_PAIRS = 20  # of columns that are listed, the worst first
+_MOST_NAMED = 8  # groups, or pairs, in one sentence
+_FAR_OFF, _ROUGH = 0.1, 0.2  # total variation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ class Run:
         ledger: The ledger after the reservation.
         ledger_verified: Whether its chain was verified in full.
         distances: Synthetic marginals against the noisy measurements.
+        groups: Declared groups of people against their noisy counts.
         attacks: DP-noised results, empty without a holdout.
     """
 
@@ -88,6 +92,7 @@ class Run:
     ledger: LedgerExtract
     ledger_verified: bool
     distances: Sequence[Distance]
+    groups: Sequence[Group]
     attacks: Sequence[ChargedAttack]
 
 
@@ -148,23 +153,24 @@ def with_review(
     evidence: Evidence,
     found: SuiteResult | None,
     *,
-    utility: Mapping[int, float] | None = None,
+    utility: Truth | None = None,
+    schema: Schema | None = None,
     failed: str | None = None,
 ) -> Evidence:
     """The internal evidence: the same, with results on real rows (class P3) under `review`.
 
     Args:
         found: What the attacks measured; None where they were not run.
-        utility: Mean distances of one-way and two-way marginals, by the number of columns.
+        utility: The synthetic table against the true rows; None where there is nothing to compare.
+        schema: Names what `utility` numbers.
         failed: Why the attacks have no result, if they should have one.
     """
     section: dict[str, Any] = {}
     if found is not None:
         section |= {result.id: _review(result) for result in found}
         section |= _groups(found.register)
-    if utility:
-        src = "synthetic against true rows of the fit side"
-        section["utility"] = {f"tv{ways}": Leaf(distance, "P3", src) for ways, distance in utility.items()}
+    if utility is not None and schema is not None:
+        section["utility"] = _true_utility(utility, schema)
     if failed is not None:
         section["failed"] = Leaf(failed, "P3", "attack suite")
     return replace(evidence, tree={**evidence.tree, "review": section}) if section else evidence
@@ -337,24 +343,142 @@ def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:
 
 def _utility(run: Run) -> dict[str, Any]:
     src = "total variation distance of synthetic shares from noisy measured shares"
+    expected = "expected absolute noise, from sigma and the noisy total"
     ones = [d for d in run.distances if len(d.columns) == 1]
     pairs = [d for d in run.distances if len(d.columns) == 2]
+    names = run.schema.names
     out: dict[str, Any] = {
         "columns": [
             {
-                "name": _p0(run.schema.names[d.columns[0]], "schema"),
+                "name": _p0(names[d.columns[0]], "schema"),
                 "tv": Leaf(d.tv, "P1", src),
-                "noise": Leaf(d.noise, "P1", "expected absolute noise, from sigma and the noisy total"),
+                "noise": Leaf(d.noise, "P1", expected),
             }
             for d in ones
         ],
-        "tv1": Leaf(sum(d.tv for d in ones) / len(ones), "P1", f"mean {src}, single columns"),
+        "pairs": [
+            {
+                "first": _p0(names[d.columns[0]], "schema"),
+                "second": _p0(names[d.columns[1]], "schema"),
+                "tv": Leaf(d.tv, "P1", src),
+                "noise": Leaf(d.noise, "P1", expected),
+            }
+            for d in _worst(pairs)
+        ],
+        "groups": [_group(group, run.schema) for group in run.groups],
+        "unfit": Leaf(_unfit(run), "P1", "noisy measurements, and which were made"),
     }
+    if ones:
+        out["tv1"] = Leaf(sum(d.tv for d in ones) / len(ones), "P1", f"mean {src}, single columns")
+    else:
+        out["tv1"] = Leaf(None, "P1", src, missing="the synthesizer measured no column that could be compared")
     if pairs:
         out["tv2"] = Leaf(
             sum(d.tv for d in pairs) / len(pairs), "P1", f"mean {src}, measured pairs, after rare cells were merged"
         )
     return out
+
+
+def _worst(pairs: Sequence[Distance]) -> list[Distance]:
+    """The pairs that came out worst, the worst first."""
+    return sorted(pairs, key=lambda d: (-d.tv, d.columns))[:_MOST_PAIRS]
+
+
+def _group(group: Group, schema: Schema) -> dict[str, Leaf]:
+    src = "noisy count of the group and noisy total"
+    return {
+        "column": _p0(schema.names[group.column], "schema"),
+        "value": _p0(_value(schema, group.column, group.cell), "schema"),
+        "measured": Leaf(group.measured, "P1", src),
+        "synthetic": Leaf(group.synthetic, "P1", "synthetic rows"),
+        "noise": Leaf(group.noise, "P1", "sigma over the noisy total"),
+        "drowned": Leaf(group.drowned, "P1", src),
+    }
+
+
+def _value(schema: Schema, column: int, cell: int) -> str:
+    declared = schema.modelled[column]
+    return "missing" if cell == declared.missing_code else declared.labels[cell]
+
+
+def _unfit(run: Run) -> tuple[str, ...]:
+    """Uses that the synthetic table does not serve, from what was measured and how well. Class P1."""
+    out = [
+        "Decisions about a single person: no synthetic row is anyone.",
+        "Tests of significance that take the rows as a random sample of people: the rows come from a model with noise in "
+        "it, so such intervals are too narrow.",
+    ]
+    columns, pairs = len(run.schema.sizes), {d.columns for d in run.distances if len(d.columns) == 2}
+    possible = columns * (columns - 1) // 2
+    if possible > len(pairs):
+        out.append(
+            f"Conclusions about how two columns hang together, where the pair was not measured: {len(pairs)} of "
+            f"{possible} pairs were, and the others follow only as far as those imply them."
+        )
+    if columns > 2:
+        out.append(
+            "Conclusions about three or more columns together, unless a reader has checked them in another way: none "
+            "were measured together."
+        )
+    drowned = [group for group in run.groups if group.drowned]
+    if drowned:
+        named = [
+            f"{run.schema.names[g.column]} = {_value(run.schema, g.column, g.cell)}" for g in drowned[:_MOST_NAMED]
+        ]
+        more = f", and {len(drowned) - len(named)} more" if len(drowned) > len(named) else ""
+        out.append(
+            f"Numbers about groups whose noise is more than a tenth of their size: {'; '.join(named)}{more}. What noise "
+            "adds to them or takes from them is, relative to their size, more than for anyone else."
+        )
+    two = [d for d in run.distances if len(d.columns) == 2]
+    rough = sorted((d for d in two if d.noise > _ROUGH), key=lambda d: (-d.noise, d.columns))
+    if rough:
+        out.append(
+            "Single cells of pairs that were measured roughly, where noise alone is expected to move more than a fifth of "
+            f"the shares: {_pairs(rough, run.schema)}."
+        )
+    off = [d for d in _worst(two) if d.tv - d.noise > _FAR_OFF]
+    if off:
+        out.append(
+            "Analyses of pairs that lie farther from what was measured than noise explains, by more than a tenth of the "
+            f"shares: {_pairs(off, run.schema)}."
+        )
+    return tuple(out)
+
+
+def _pairs(found: Sequence[Distance], schema: Schema) -> str:
+    named = [" with ".join(schema.names[column] for column in d.columns) for d in found[:_MOST_NAMED]]
+    return "; ".join(named) + (f", and {len(found) - len(named)} more" if len(found) > len(named) else "")
+
+
+def _true_utility(found: Truth, schema: Schema) -> dict[str, Any]:
+    src = "synthetic against true rows of the fit side"
+    worst = sorted(found.pairs.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PAIRS]
+    return {
+        **{f"tv{ways}": Leaf(distance, "P3", src) for ways, distance in found.means.items()},
+        "columns": [
+            {"name": Leaf(schema.names[column], "P3", src), "tv": Leaf(distance, "P3", src)}
+            for (column,), distance in sorted(found.alone.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "pairs": [
+            {
+                "first": Leaf(schema.names[first], "P3", src),
+                "second": Leaf(schema.names[second], "P3", src),
+                "tv": Leaf(distance, "P3", src),
+            }
+            for (first, second), distance in worst
+        ],
+        "groups": [
+            {
+                "group": Leaf(f"{schema.names[g.column]}: {_value(schema, g.column, g.cell)}", "P3", src),
+                "rows": Leaf(g.rows, "P3", src),
+                "true": Leaf(g.true, "P3", src),
+                "synthetic": Leaf(g.synthetic, "P3", src),
+                "within": Leaf(g.within, "P3", src, missing="" if g.within is not None else "no synthetic row"),
+            }
+            for g in found.groups
+        ],
+    }
 
 
 def _attack(attack: ChargedAttack, release: Cost, seq: int) -> dict[str, Any]:

@@ -89,6 +89,7 @@ _WHERE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "artifacts": (),
         "human": (),
         "utility": ("utility.tv1",),
+        "utility[].subgroup": ("utility.groups[0].synthetic",),
         "limits": ("limits",),
     }
 )

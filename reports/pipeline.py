@@ -49,7 +49,7 @@ from reports.gate import Verdict
 from reports.policy import Policy
 from reports.render.to_html import to_html
 from reports.report import Report
-from reports.utility import against_measurements, against_rows
+from reports.utility import against_measurements, against_rows, groups_against_measurements
 
 Progress = Callable[[str], None]
 
@@ -199,6 +199,7 @@ def publish(
                 ledger=ledger.extract(running=reservation),
                 ledger_verified=verified,
                 distances=against_measurements(synthetic, model.measurements, model.total, coarse=model.coarse),
+                groups=groups_against_measurements(synthetic, model.measurements, model.total),
                 attacks=charged,
             )
             progress("writing the release")
@@ -364,8 +365,10 @@ def _write_internal(
         found = None
         if sample.control.persons:
             found = attacks.run_suite(sample, records, focal=focal, cost=cost, seed=_ATTACK_SEED)
-        utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else {}
-        pages = _internal_pages(with_review(evidence, found, utility=utility), policy, created_at)
+        utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else None
+        pages = _internal_pages(
+            with_review(evidence, found, utility=utility, schema=synthetic.schema), policy, created_at
+        )
     except Exception as error:  # what fails on some rows must not change what anyone outside can see
         failed = f"the internal review failed ({type(error).__name__})"
         pages = {"evidence.json": with_review(evidence, None, failed=failed).to_json()}

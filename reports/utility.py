@@ -1,24 +1,31 @@
 """How useful the synthetic table is.
 
-`against_measurements` compares released rows with the noisy measurements: both are already private, so the result is
-class P1 and free. `against_rows` compares them with the true rows: class P3, for internal eyes.
+`against_measurements` and `groups_against_measurements` compare released rows with the noisy measurements: both are
+already private, so the result is class P1 and free. `against_rows` compares them with the true rows: class P3, for
+internal eyes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth import Measurement, Table
+from dpsynth import Measurement, Schema, Table
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
 
+Columns: TypeAlias = tuple[int, ...]
+
+GROUPING = ("quasi_identifier", "sensitive")
+"""Roles of columns whose values are groups of people."""
 _MOST_PAIRS = 5_000  # that are compared with real rows
+_MOST_VALUES = 12  # of a column whose values are looked at as groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,7 @@ class Distance:
     """How far one marginal of the synthetic table is from what it was measured to be.
 
     Args:
-        columns: Which columns, as indices.
+        columns: Which columns of the schema, as indices; the marginal may be over their merged cells.
         tv: Total variation distance in [0, 1].
         noise: What the noise of the measurement alone would make it, in expectation; may exceed 1.
     """
@@ -34,6 +41,64 @@ class Distance:
     columns: tuple[int, ...]
     tv: float
     noise: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """How large one group of people came out. Class P1.
+
+    Args:
+        column, cell: The group: rows with this code in this column.
+        measured: Its share by the noisy count, cut off at zero.
+        synthetic: Its share of the synthetic rows.
+        noise: Standard deviation of the measured share.
+        drowned: The noisy count is below ten standard deviations: its noise is more than a tenth of it.
+    """
+
+    column: int
+    cell: int
+    measured: float
+    synthetic: float
+    noise: float
+    drowned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrueGroup:
+    """The same against the true rows. Class P3.
+
+    Args:
+        rows: True rows of the group, at least one.
+        true, synthetic: Its shares.
+        within: Mean distance of the other columns' distributions inside the group; None without a synthetic row in it.
+    """
+
+    column: int
+    cell: int
+    rows: int
+    true: float
+    synthetic: float
+    within: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """The synthetic table against the true rows. Class P3.
+
+    Args:
+        alone, pairs: Distances by columns, as indices.
+        groups: Groups of people that have true rows.
+    """
+
+    alone: Mapping[Columns, float]
+    pairs: Mapping[Columns, float]
+    groups: tuple[TrueGroup, ...]
+
+    @property
+    def means(self) -> dict[int, float]:
+        """Mean distances by number of columns."""
+        parts = {1: self.alone, 2: self.pairs}
+        return {ways: float(np.mean(list(found.values()))) for ways, found in parts.items() if found}
 
 
 def against_measurements(
@@ -50,6 +115,7 @@ def against_measurements(
     """
     counter = MemoryCounter(synthetic)
     counter.coarsen(coarse)
+    declared = [*range(len(synthetic.schema.sizes)), *(made.column for made in coarse)]
     out = []
     for m in {m.columns: m for m in measurements}.values():
         if len(m.columns) > 1 and min(m.values.shape) == 1:
@@ -57,23 +123,79 @@ def against_measurements(
         found = counter.count(m.columns) / max(1, len(synthetic))
         tv = min(1.0, float(np.abs(found - m.values / total).sum()) / 2)
         noise = m.values.size * m.sigma * math.sqrt(2 / math.pi) / total / 2
-        out.append(Distance(columns=m.columns, tv=tv, noise=noise))
+        out.append(Distance(columns=tuple(declared[column] for column in m.columns), tv=tv, noise=noise))
     return out
 
 
-def against_rows(synthetic: Table, real: Table) -> dict[int, float]:
-    """Mean total variation distance of one-way and two-way marginals, by number of columns.
+def groups_against_measurements(synthetic: Table, measurements: Sequence[Measurement], total: float) -> list[Group]:
+    """How large each declared group of people came out, against the noisy count of it, in the order of the schema.
 
-    All of them, or, of very many pairs, evenly spaced ones in the order of the schema.
+    Groups are the values of `grouping` columns. Of a column that was measured twice the last measurement counts.
+
+    Args:
+        total: Estimated number of rows that were measured; turns counts into shares.
+    """
+    ones = {m.columns[0]: m for m in measurements if len(m.columns) == 1}
+    out = []
+    for column in grouping(synthetic.schema):
+        if column not in ones:
+            continue
+        measured = ones[column]
+        found = np.bincount(synthetic.codes[:, column], minlength=synthetic.schema.sizes[column])
+        for cell, count in enumerate(measured.values.tolist()):
+            out.append(
+                Group(
+                    column=column,
+                    cell=cell,
+                    measured=min(1.0, max(0, count) / total),
+                    synthetic=float(found[cell]) / max(1, len(synthetic)),
+                    noise=measured.sigma / total,
+                    drowned=count < 10 * measured.sigma,
+                )
+            )
+    return out
+
+
+def grouping(schema: Schema) -> list[int]:
+    """Columns whose values make groups of people that a reader would ask about: few declared values, and a role."""
+    return [
+        index
+        for index, column in enumerate(schema.modelled)
+        if column.role in GROUPING and not column.is_numeric and column.size <= _MOST_VALUES
+    ]
+
+
+def against_rows(synthetic: Table, real: Table) -> Truth:
+    """Total variation distances from the true rows, by column, by pair and within groups.
+
+    All pairs are compared, or, of very many, evenly spaced ones in the order of the schema.
     """
     columns = range(len(real.schema.sizes))
-    out = {}
-    for ways in (1, 2):
-        sets = list(combinations(columns, ways))
-        if sets:
-            sets = sets[:: -(-len(sets) // _MOST_PAIRS)]
-            out[ways] = float(np.mean([tv_distance(synthetic, real, subset) for subset in sets]))
-    return out
+    alone: dict[Columns, float] = {(column,): tv_distance(synthetic, real, (column,)) for column in columns}
+    sets = list(combinations(columns, 2))
+    chosen = sets[:: -(-len(sets) // _MOST_PAIRS) or 1]
+    pairs: dict[Columns, float] = {subset: tv_distance(synthetic, real, subset) for subset in chosen}
+    return Truth(alone=alone, pairs=pairs, groups=tuple(_within(synthetic, real)))
+
+
+def _within(synthetic: Table, real: Table) -> Iterator[TrueGroup]:
+    """Groups among the true rows, and how far the other columns are from theirs inside each."""
+    for column in grouping(real.schema):
+        others = [other for other in range(len(real.schema.sizes)) if other != column]
+        for cell in range(real.schema.sizes[column]):
+            theirs, ours = (table.codes[table.codes[:, column] == cell] for table in (real, synthetic))
+            if not len(theirs):
+                continue
+            there, here = Table(real.schema, theirs), Table(synthetic.schema, ours)
+            distances = [tv_distance(here, there, (other,)) for other in others]
+            yield TrueGroup(
+                column=column,
+                cell=cell,
+                rows=len(theirs),
+                true=len(theirs) / len(real),
+                synthetic=len(ours) / max(1, len(synthetic)),
+                within=float(np.mean(distances)) if distances and len(ours) else None,
+            )
 
 
 def tv_distance(first: Table, second: Table, columns: tuple[int, ...]) -> float:

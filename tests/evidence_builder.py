@@ -261,6 +261,32 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
         "utility": {
             "tv1": Leaf(0.0081, "P1", "synthetic rows against noisy one-column tables"),
             "tv2": Leaf(0.0312, "P1", "synthetic rows against noisy tables of pairs"),
+            "pairs": [
+                {
+                    "first": declared(first),
+                    "second": declared(second),
+                    "tv": Leaf(tv, "P1", "synthetic rows against the noisy table"),
+                    "noise": Leaf(noise, "P1", "formula of sigma"),
+                }
+                for first, second, tv, noise in (("age", "coins", 0.061, 0.044), ("age", "female", 0.018, 0.012))
+            ],
+            "groups": [
+                {
+                    "column": declared(column),
+                    "value": declared(value),
+                    "measured": Leaf(measured, "P1", "noisy count"),
+                    "synthetic": Leaf(found, "P1", "synthetic rows"),
+                    "noise": Leaf(0.0021, "P1", "formula of sigma"),
+                    "drowned": Leaf(measured < 0.021, "P1", "noisy count"),
+                }
+                for column, value, measured, found in (
+                    ("female", "true", 0.516, 0.5152),
+                    ("coins", "50", 0.0131, 0.0142),
+                )
+            ],
+            "unfit": Leaf(
+                ("Decisions about a single person: no synthetic row is anyone.",), "P1", "noisy measurements"
+            ),
             "columns": [
                 {
                     "name": declared(name),
@@ -295,6 +321,23 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "utility": {
                 "tv1": internal_number(0.0107, n=None),
                 "tv2": internal_number(0.0288, n=None),
+                "columns": [{"name": Leaf("age", "P3", "real rows"), "tv": Leaf(0.0107, "P3", "real rows")}],
+                "pairs": [
+                    {
+                        "first": Leaf("age", "P3", "real rows"),
+                        "second": Leaf("coins", "P3", "real rows"),
+                        "tv": Leaf(0.0511, "P3", "real rows"),
+                    }
+                ],
+                "groups": [
+                    {
+                        "group": Leaf("coins: 50", "P3", "real rows"),
+                        "rows": Leaf(158, "P3", "real rows"),
+                        "true": Leaf(0.0131, "P3", "real rows"),
+                        "synthetic": Leaf(0.0142, "P3", "real rows"),
+                        "within": Leaf(0.112, "P3", "real rows"),
+                    }
+                ],
             },
         },
     }

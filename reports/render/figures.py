@@ -245,3 +245,55 @@ def utility(columns: Sequence[tuple[str, float, float | None]]) -> Markup:
         f"Bars for {shown}: how far the synthetic column is from its noisy measurement. The table holds the numbers."
     )
     return _svg("utility", top + pitch * len(drawn) + 6, label, parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One group of people: its share by the noisy count and among the synthetic rows."""
+
+    label: str
+    measured: float
+    synthetic: float
+    noise: float
+    drowned: bool
+
+
+def groups(found: Sequence[Group]) -> Markup:
+    """One line a group: a bar for its noisy share with two standard deviations, and a dot for its synthetic share.
+
+    Args:
+        found: Groups, where the noise weighs most first.
+    """
+    drawn = found[:MOST_COLUMNS]
+    left, right, top, pitch = 150.0, WIDTH - 12.0, 8.0, 19.0
+    largest = max(
+        [group.synthetic for group in drawn] + [group.measured + 2 * group.noise for group in drawn] + [0.001]
+    )
+    ticks = _ticks(0.0, min(1.0, largest))
+    scale = (right - left) / ticks[-1]
+
+    def at(share: float) -> float:
+        return left + min(max(0.0, share), ticks[-1]) * scale
+
+    parts = []
+    for place, group in enumerate(drawn):
+        y = top + pitch * place + 8
+        low, high = group.measured - 2 * group.noise, group.measured + 2 * group.noise
+        parts += [
+            _text(
+                left - 6, y + 3.5, short(group.label, 20), size=11, fill=RUST if group.drowned else INK, anchor="end"
+            ),
+            _rect(at(low), y - 4, max(1.5, at(high) - at(low)), 8, fill=PALE, stroke=BLUE),
+            Markup('<circle cx="{}" cy="{}" r="3.6" fill="{}" stroke="#ffffff" stroke-width="1"/>').format(
+                _n(at(group.synthetic)), _n(y), RUST if group.drowned else INK
+            ),
+        ]
+    base = top + pitch * len(drawn) + 2
+    parts.append(_line(left, base, right, base, stroke=SOFT))
+    for tick in (ticks[0], ticks[-1]):
+        parts.append(
+            _text(at(tick), base + 14, percent(tick), size=10.5, anchor="start" if tick == ticks[0] else "end")
+        )
+    shown = f"{len(drawn)} of {len(found)} groups" if len(found) > len(drawn) else "each group"
+    label = f"Noisy and synthetic shares of {shown}, where the noise weighs most first. The table holds the numbers."
+    return _svg("groups", base + 20, label, parts)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from reports.controls import STATUS_WORDS, evaluate
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
-from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_PATHS
+from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_PATHS, is_number
 from reports.render import figures, numbers, words
 from reports.render.describe import asked, observed
 from reports.render.text import name, visible
@@ -129,6 +129,15 @@ class _Shown:
         rows = self._evidence.rows(path)
         return [row for row in rows if all(field in row and row[field].value is not None for field in fields)]
 
+    def measured(self, path: str, labels: tuple[str, ...], shares: tuple[str, ...]) -> list[Mapping[str, Leaf]]:
+        """The rows of a table whose labels are texts and whose shares are numbers."""
+        return [
+            row
+            for row in self.rows(path, *labels, *shares)
+            if all(isinstance(row[label].value, str) for label in labels)
+            and all(is_number(row[s].value) for s in shares)
+        ]
+
     def texts(self, path: str) -> tuple[str, ...] | None:
         """The texts at a path, or None when the evidence does not say."""
         value = self._evidence.value(path)
@@ -189,6 +198,23 @@ class _Shown:
         columns = self.utility_columns()
         return figures.utility(columns) if columns else None
 
+    def groups(self) -> list[figures.Group]:
+        """Groups of people, where the noise weighs most first."""
+        shares = ("measured", "synthetic", "noise")
+        out = [
+            figures.Group(
+                label=f"{row['column'].value}: {row['value'].value}",
+                **{share: _as_float(row[share]) for share in shares},
+                drowned="drowned" in row and row["drowned"].value is True,
+            )
+            for row in self.measured("utility.groups", ("column", "value"), shares)
+        ]
+        return sorted(out, key=lambda group: (group.measured / group.noise if group.noise else 0.0, group.label))
+
+    def groups_figure(self) -> Markup | None:
+        groups = self.groups()
+        return figures.groups(groups) if groups else None
+
     def review_numbers(self, section: str) -> list[tuple[str, Leaf]]:
         """All leaves directly under an internal section with their titles, for the internal edition."""
         found = self._evidence.section(f"review.{section}" if section else "review")
@@ -196,3 +222,9 @@ class _Shown:
         keys = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
         leaves = [(words.REVIEW_WORDS.get(key, key.replace("_", " ")), found[key]) for key in keys]
         return [(title, leaf) for title, leaf in leaves if isinstance(leaf, Leaf)]
+
+
+def _as_float(leaf: Leaf) -> float:
+    if not is_number(leaf.value):
+        raise AssertionError("only numbers come here")
+    return float(leaf.value)

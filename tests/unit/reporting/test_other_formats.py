@@ -67,7 +67,7 @@ def test_every_page_can_be_made_whatever_is_missing(builder: ModuleType) -> None
     """A gap gives a page that says what is missing, never a page that is missing."""
     whole = builder.internal()
     for path, leaf in whole.leaves():
-        if path.startswith(("columns[", "utility.columns[")) and "[0]" not in path:
+        if re.search(r"\[[1-9]", path):  # the first row of a table stands for the others
             continue
         for broken in (None, Leaf(None, leaf.cls, "s", ledger_seq=leaf.ledger_seq)):
             made = Report.of(builder.policy(), whole.with_leaf(path, broken), on=builder.TODAY, edition="internal")

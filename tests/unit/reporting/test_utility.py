@@ -1,0 +1,79 @@
+"""What the report says about utility: shares and distances that can be worked out by hand."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from dpsynth import Column, Cost, Measurement, Schema, Table
+from reports.utility import against_measurements, against_rows, groups_against_measurements
+
+SCHEMA = Schema(
+    table="test",
+    columns=(
+        Column(name="sex", type="category", values=("f", "m"), role="quasi_identifier"),
+        Column(name="ill", type="boolean", true=("1",), false=("0",), missing=True, role="sensitive"),
+        Column(name="town", type="category", values=tuple("abc")),
+        Column(name="age", type="number", minimum=0, maximum=4, bins=4, role="quasi_identifier"),
+    ),
+)
+
+
+def table(*rows: tuple[int, int, int, int]) -> Table:
+    return Table(SCHEMA, np.array(rows, dtype=np.int32).reshape(-1, 4))
+
+
+def measured(column: int, *values: int, sigma: int = 1) -> Measurement:
+    return Measurement(
+        columns=(column,), values=np.array(values, dtype=np.int64), sigma_squared=Fraction(sigma**2), cost=Cost.zero()
+    )
+
+
+def test_groups_are_the_values_of_columns_with_a_role_and_few_values() -> None:
+    rows = table(*[(0, 0, 0, 0)] * 3, (1, 2, 1, 1))
+    every = [measured(0, 75, 25), measured(1, 90, -3, 10), measured(2, 50, 25, 25), measured(3, 25, 25, 25, 25)]
+    groups = groups_against_measurements(rows, every, 100.0)
+    assert [(group.column, group.cell) for group in groups] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    assert [group.measured for group in groups] == [0.75, 0.25, 0.9, 0.0, 0.1]
+    assert [group.synthetic for group in groups] == [0.75, 0.25, 0.75, 0.0, 0.25]
+    assert {group.noise for group in groups} == {0.01}
+
+
+@pytest.mark.parametrize(("count", "drowned"), [(49, True), (50, False)])
+def test_a_group_below_ten_standard_deviations_is_drowned(count: int, drowned: bool) -> None:
+    (first, _) = groups_against_measurements(table((0, 0, 0, 0)), [measured(0, count, 1000, sigma=5)], 1000.0)
+    assert first.drowned == drowned
+
+
+def test_the_last_measurement_of_a_column_counts() -> None:
+    twice = [measured(0, 10, 90), measured(0, 40, 60)]
+    assert [group.measured for group in groups_against_measurements(table(), twice, 100.0)] == [0.4, 0.6]
+
+
+def test_no_measurement_no_group() -> None:
+    assert groups_against_measurements(table((0, 0, 0, 0)), [], 1.0) == []
+    assert against_measurements(table((0, 0, 0, 0)), [], 1.0) == []
+
+
+def test_distances_from_true_rows_by_column_pair_and_group() -> None:
+    real = table((0, 0, 0, 0), (0, 1, 1, 0), (1, 0, 2, 0), (1, 0, 2, 0))
+    synthetic = table((0, 0, 0, 0), (0, 0, 0, 0), (0, 1, 1, 0), (0, 0, 0, 0))
+    found = against_rows(synthetic, real)
+    assert found.alone[(0,)] == 0.5
+    assert found.alone[(1,)] == 0.0
+    assert found.pairs[(0, 1)] == 0.5
+    assert found.means[1] == pytest.approx((0.5 + 0.0 + 0.5 + 0.0) / 4)
+    women, men, healthy, ill = found.groups
+    assert (women.rows, women.true, women.synthetic) == (2, 0.5, 1.0)
+    assert women.within == pytest.approx((0.25 + 0.25 + 0.0) / 3)
+    assert (men.rows, men.synthetic, men.within) == (2, 0.0, None)
+    assert (healthy.column, healthy.cell, ill.rows) == (1, 0, 1)
+
+
+def test_a_copy_has_no_distance_anywhere() -> None:
+    real = table((0, 0, 0, 0), (0, 1, 1, 3), (1, 2, 2, 2))
+    found = against_rows(real, real)
+    assert set(found.alone.values()) == set(found.pairs.values()) == {0.0}
+    assert {group.within for group in found.groups} == {0.0}
