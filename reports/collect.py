@@ -63,6 +63,7 @@ class Run:
         created_at: When the reservation was made, UTC.
         schema: The schema of the table.
         synthesizer, rows, purpose, published: As in the manifest.
+        choice: Why this synthesizer.
         holdout: Chance of each unit to be held back for attacks.
         promise: The (epsilon, delta) that the release was asked for, and how it was turned into a cost.
         cost: What the release was charged.
@@ -80,6 +81,7 @@ class Run:
     created_at: datetime
     schema: Schema
     synthesizer: str
+    choice: str
     rows: int
     purpose: str
     published: str
@@ -112,6 +114,7 @@ def collect(run: Run) -> Evidence:
             "release_id": _p0(run.release_id, "random"),
             "kind": _p0("data and model", "setting"),
             "synthesizer": _p0(run.synthesizer, "setting"),
+            "choice": _p0(run.choice, "setting, or the schema"),
             "rows": Leaf(run.rows, "P1", "setting, or the noisy total of the fit side"),
             "purpose": _p0(run.purpose, "setting"),
             "published": _p0(run.published, "setting"),

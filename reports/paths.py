@@ -173,6 +173,7 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "release.release_id": _p0("Release"),
         "release.kind": _p0("What was released"),
         "release.synthesizer": _p0("Synthesizer"),
+        "release.choice": _p0("Why this synthesizer", required=False),
         "release.rows": Path(title="Synthetic rows", kind="count", classes=SHAREABLE, required=True),
         "release.purpose": _p0("Purpose", required=False),
         "release.published": _p0("Whether a gate judged this release when it was made"),

@@ -41,7 +41,7 @@ from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.rehearsal import check_rows, rows_to_sample
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
-from dpsynth.synthesizers.registry import chosen_for
+from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
@@ -66,10 +66,12 @@ class Published:
     Args:
         folder: DIR, with `release/` and `internal/`.
         verdict: The release gate's, or None when no gate was asked for.
+        choice: Which synthesizer was used, and why.
     """
 
     folder: Path
     verdict: Verdict | None
+    choice: Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,10 @@ def publish(
     if not schema.sizes:
         raise UsageError("the schema has no column that can be modelled: declare at least one")
     check_constraints(schema)
-    name = settings.synthesizer or chosen_for(schema)
+    choice = chosen_for(schema)
+    if settings.synthesizer is not None:
+        choice = Choice(name=settings.synthesizer, reason="asked for")
+    name = choice.name
     synthesizer = synthesizer_named(name)
     synthesizer.check(schema)
     budget = synthesizer.cost(schema, promise=promise, share=1 - settings.share)
@@ -187,6 +192,7 @@ def publish(
                 created_at=created_at,
                 schema=schema,
                 synthesizer=synthesizer.name,
+                choice=choice.reason,
                 rows=rows,
                 purpose=settings.purpose,
                 published="gate" if settings.policy else "no gate: this release must not be published",
@@ -221,7 +227,7 @@ def publish(
             progress("putting it in place")
             staging.place(created_at)
         reservation.commit(digest)
-    return Published(folder=out, verdict=verdict)
+    return Published(folder=out, verdict=verdict, choice=choice)
 
 
 def _measured(model: Model, schema: Schema) -> tuple[tuple[str, ...], ...]:

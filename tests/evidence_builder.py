@@ -126,6 +126,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "release_id": declared("0f9d6d0e-2a54-4c2c-9a07-5f0a1f9a7c11"),
             "kind": declared("data and model"),
             "synthesizer": declared("mst"),
+            "choice": declared("asked for"),
             "rows": Leaf(12074, "P1", "noisy total of the fit side"),
             "purpose": declared("Trying out analyses and software on rows that describe nobody in particular."),
             "published": declared("gate"),

@@ -67,6 +67,8 @@ def release(
         found = publish(
             data, schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
         )
+    if synthesizer is None:
+        say(f"dpsynth: synthesizer {found.choice.name}, because there are {found.choice.reason}")
     if found.verdict is None:
         say("dpsynth: no gate was asked for: this release must not be published")
         show(f"no verdict\n{out / 'release' / 'manifest.json'}")

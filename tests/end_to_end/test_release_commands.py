@@ -32,6 +32,12 @@ def test_release_ends_with_its_verdict(released) -> None:  # type: ignore[no-unt
     assert json.loads((released.out / "release" / "signature").read_text())["signature"] is None
 
 
+def test_the_release_says_which_synthesizer_it_chose_and_why(released) -> None:  # type: ignore[no-untyped-def]
+    choice = json.loads((released.out / "release" / "evidence.json").read_text())["release"]["choice"]["v"]
+    assert "fewer than 40 columns" in choice
+    assert f"synthesizer aim, because there are {choice}" in released.stderr
+
+
 def test_charge_equals_the_promise(released) -> None:  # type: ignore[no-untyped-def]
     from dpsynth import Cap
 
@@ -79,7 +85,8 @@ def test_without_a_holdout_the_attack_rules_are_incomplete(case) -> None:  # typ
 
 
 def test_no_gate_says_so(case) -> None:  # type: ignore[no-untyped-def]
-    assert case.release("--no-gate") == 0
+    assert case.release("--no-gate", "--synthesizer", "independent") == 0
+    assert "because" not in case.stderr
     assert "must not be published" in case.stderr
     assert "must not be published" in json.loads((case.out / "release" / "manifest.json").read_text())["published"]
     assert case("gate", case.out, "--policy", "internal-test") in (1, 3, 4)  # never a pass
