@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -37,26 +36,12 @@ from attacks.canary import (
 )
 from attacks.generators import Generator, claim_of
 from attacks.intervals import clopper_pearson_high, clopper_pearson_low
+from attacks.leaky import LittleNoise, copying, one_column
 from attacks.neighbours import Pair, worst_cases
 from attacks.one_run import OneRunResult, audit_one_run
 from attacks.shadow import FEWEST_FITS as FEWEST_OF_RECORDS
 from attacks.shadow import Method, ShadowResult, audit_records
-from dpsynth import (
-    Cost,
-    Curator,
-    Marginals,
-    Measurement,
-    Model,
-    OperationError,
-    PrivacyRefusal,
-    Records,
-    Rehearsal,
-    Schema,
-    Table,
-    Trial,
-    UsageError,
-    attack_generator,
-)
+from dpsynth import OperationError, Records, Schema, Table, Trial, UsageError, attack_generator, read_for_attack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +56,28 @@ ROWS = 200
 MOST_FITS, MOST_EXACT_FITS = 2**20, 2**15
 ATTACKERS = {"noisy_counts": "reads the noisy counts", "rows": "reads the synthetic rows"}
 LEAKS = {"noisy_counts": "a tenth of the noise", "rows": "a generator that copies its rows"}
+WEAK_LEAK = "one leaked column"
 ONE_RUN, RECORDS = "one_run", "records"
 WITHOUT_CONTROL = (ONE_RUN, f"{RECORDS}.noisy_counts")  # may fail an audit, and are never a reason for a pass
 ONE_RUN_SHARE, MOST_ONE_RUN = 50, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallLeak:
+    """What the attacker of an item made of a small leak: to be read, never a reason for a pass or against one.
+
+    Args:
+        leak: What was planted, in words.
+        seen: Whether it contradicted the claim, too.
+        low: Lower bound on epsilon that it showed, with the confidence of the item.
+    """
+
+    leak: str
+    seen: bool
+    low: float
+
+    def __str__(self) -> str:
+        return f"{self.leak}: {'seen' if self.seen else 'not seen by this mode'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ class AuditItem:
         needs: Fits of a whole audit with which this item could contradict the claim; None if it can, or if a million do
             not suffice.
         sentence: All of it in words.
+        power: What a leak of one column would have looked like; None where it was not tried.
     """
 
     id: str
@@ -106,6 +111,7 @@ class AuditItem:
     ceiling: float
     needs: int | None
     sentence: str
+    power: SmallLeak | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The item as the command shows it. There is no upper end: nobody can certify one."""
@@ -122,6 +128,7 @@ class AuditItem:
             "claim": self.claim,
             "ceiling": self.ceiling,
             "needs": self.needs,
+            "power": None if self.power is None else vars(self.power),
             "sentence": self.sentence,
         }
 
@@ -354,7 +361,12 @@ def _worst_case(
         longer = control
         if result.conclusive and not control.exceeds:  # only to say how many fits would do
             longer = play(pair, controls[name], attackers[name], claim=claim, fits=4 * fits, confidence=confidence)
-        items.append(_judged(f"worst_case.{game}.{name}", name, result, control, longer, plan))
+        power = None
+        if name == "rows" and result.conclusive:
+            weak = one_column(pair.schema, pair.bulk, rows=max(probe.rows, 1), seed=seed)
+            shown = play(pair, weak.run, attackers[name], claim=claim, fits=fits, confidence=confidence)
+            power = SmallLeak(leak=WEAK_LEAK, seen=shown.exceeds, low=shown.epsilon)
+        items.append(_judged(f"worst_case.{game}.{name}", name, result, control, longer, plan, power))
     return items
 
 
@@ -404,7 +416,12 @@ def _records(generator: Generator, frame: pd.DataFrame, plan: Plan, seed: int, p
     probe = _probed_rows(generator, frame)
     result = played(generator, "attacking real persons")
     control = played(copying(generator.schema, rows=probe, seed=(seed, 3)), "attacking them where rows are copied")
-    return [_judged_records(result, control, method, plan) for method in result.methods]
+    if not result.conclusive:
+        return [_judged_records(result, control, None, method, plan) for method in result.methods]
+    everybody = Table.encode(read_for_attack(frame, generator.schema).records).codes
+    column = one_column(generator.schema, everybody, rows=probe, seed=(seed, 3))
+    weak = played(column, f"attacking them for {WEAK_LEAK}")
+    return [_judged_records(result, control, weak, method, plan) for method in result.methods]
 
 
 def _probed_rows(generator: Generator, frame: pd.DataFrame) -> int:
@@ -412,91 +429,24 @@ def _probed_rows(generator: Generator, frame: pd.DataFrame) -> int:
     return max(len(generator.run(frame).rows), 1)
 
 
-# ---- what should be caught ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Copying(Marginals):
-    """A synthesizer that leaks: its rows are drawn from those that it was given, with replacement.
-
-    Args:
-        coins: Which rows are drawn.
-    """
-
-    coins: np.random.Generator
-    name: str = "copying"
-
-    def check(self, schema: Schema) -> None:
-        """Serves any table."""
-
-    def fit(self, curator: Curator, *, budget: Cost, progress: Tell = lambda stage: None) -> Model:
-        """Takes the rows, and asks nothing."""
-        return _Copied(Table.encode(curator.review_sample().fit.records), self.coins)
-
-
-@dataclass(frozen=True, repr=False)
-class _Copied:
-    """Rows in the place of a model."""
-
-    rows: Table
-    coins: np.random.Generator
-    measurements: tuple[Measurement, ...] = ()
-    coarse: tuple[Any, ...] = ()
-
-    @property
-    def schema(self) -> Schema:
-        return self.rows.schema
-
-    @property
-    def total(self) -> float:
-        return max(len(self.rows), 1)
-
-    def sample(self, rows: int, *, rng: np.random.Generator) -> Table:
-        chosen = self.coins.integers(max(len(self.rows), 1), size=rows if len(self.rows) else 0)
-        return Table(self.rows.schema, self.rows.codes[chosen])
-
-    def save(self, folder: Path) -> NoReturn:
-        raise PrivacyRefusal("rows are no model")
-
-
-def copying(schema: Schema, *, rows: int | None, seed: Sequence[int]) -> Generator:
-    """The whole pipeline around `Copying`. It promises nothing that anybody believes."""
-    return Rehearsal(schema, synthesizer=Copying(attack_generator(*seed, 1)), epsilon=1, delta="1e-6", rows=rows)
-
-
-class LittleNoise:
-    """A generator that leaks: it measures what ours measured, and says ten times the noise that it adds."""
-
-    def __init__(self, pair: Pair, trial: Trial, seed: Sequence[int]) -> None:
-        """Measures what `trial` measured."""
-        self._pair, self._trial = pair, trial
-        self._rng = attack_generator(*seed, 2)
-        self._moves = [pair.shift(m.columns, trial.coarse) for m in trial.measurements]
-
-    def run(self, frame: pd.DataFrame) -> Trial:
-        """Of the counts only those are right that tell the tables apart; no attacker reads another."""
-        sign = 1 if frame is self._pair.present else -1
-        measurements = []
-        for measurement, moves in zip(self._trial.measurements, self._moves, strict=True):
-            values = np.zeros_like(measurement.values)
-            for move in moves:
-                noise = self._rng.normal(scale=measurement.sigma / 10)
-                values[move.cell] = round(move.mean + sign * move.by / 2 + noise)
-            measurements.append(replace(measurement, values=values))
-        return replace(self._trial, measurements=tuple(measurements))
-
-
 # ---- judging -----------------------------------------------------------------------------------------------------
 
 
 def _judged(
-    id: str, attacker: str, found: CanaryResult, control: CanaryResult, longer: CanaryResult, plan: Plan
+    id: str,
+    attacker: str,
+    found: CanaryResult,
+    control: CanaryResult,
+    longer: CanaryResult,
+    plan: Plan,
+    power: SmallLeak | None = None,
 ) -> AuditItem:
     """What one attacker's result says about the claim, beside what he made of a generator that leaks.
 
     Args:
         control: The generator that leaks, with as many fits.
         longer: The same with enough fits to know its rates.
+        power: What he made of a small leak; decides nothing.
     """
     claim, confidence = found.claim, found.confidence
     reads, leak = ATTACKERS[attacker], LEAKS[attacker]
@@ -539,7 +489,8 @@ def _judged(
         claim=claim.epsilon,
         ceiling=found.ceiling,
         needs=needs,
-        sentence=said,
+        sentence=_with_power(said, status, power),
+        power=power,
     )
 
 
@@ -571,7 +522,9 @@ def _judged_one_run(found: OneRunResult) -> AuditItem:
     )
 
 
-def _judged_records(result: ShadowResult, control: ShadowResult, method: Method, plan: Plan) -> AuditItem:
+def _judged_records(
+    result: ShadowResult, control: ShadowResult, weak: ShadowResult | None, method: Method, plan: Plan
+) -> AuditItem:
     """What one way to attack real persons says about the claim: the worst of them stands for all."""
     claim, worst, items = result.claim, result.worst(method), result.of(method)
     who = f"an attacker of {len(items)} exposed persons ({method})"
@@ -579,6 +532,10 @@ def _judged_records(result: ShadowResult, control: ShadowResult, method: Method,
     conclusive = all(item.conclusive for item in items)
     controlled = method in control.methods
     caught = controlled and any(item.exceeds for item in control.of(method))
+    power = None
+    if weak is not None and method in weak.methods:
+        planted = weak.of(method)
+        power = SmallLeak(leak=WEAK_LEAK, seen=any(i.exceeds for i in planted), low=max(i.epsilon for i in planted))
     needs: int | None = None
     if any(item.exceeds for item in items):
         status: Status = "fail"
@@ -613,8 +570,14 @@ def _judged_records(result: ShadowResult, control: ShadowResult, method: Method,
         claim=claim.epsilon,
         ceiling=worst.ceiling,
         needs=needs,
-        sentence=said,
+        sentence=_with_power(said, status, power),
+        power=power,
     )
+
+
+def _with_power(said: str, status: Status, power: SmallLeak | None) -> str:
+    """A contradiction needs no word about what else might have been seen."""
+    return said if power is None or status == "fail" else f"{said}; {power}"
 
 
 def _shown(found: CanaryResult) -> str:

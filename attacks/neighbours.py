@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from attacks.allowed import Allowed
 from dpsynth import Schema, Table, attack_generator
 
 if TYPE_CHECKING:
@@ -137,20 +138,26 @@ def with_made(codes: Codes, made: Sequence[MadeColumn]) -> npt.NDArray[np.int64]
 
 
 def worst_cases(schema: Schema, *, rows: int = 1000) -> tuple[Pair, ...]:
-    """Pairs on which one person changes as much as one can, made from the schema alone.
+    """Pairs on which one person changes as much as one can, made from the schema alone, of rows that it allows.
 
     Args:
         rows: How many other rows there are, where there are any.
     Returns:
-        "alone": a person in a cell of every marginal that is otherwise empty; all others share one cell.
+        "alone": a person in a cell of every marginal that is otherwise empty, as far as constraints allow; all others
+        share one cell.
         "nobody else": the same person, and no other rows (under "replace": one or the other).
         "torn": for selection. Two kinds of rows, so that pairs of columns agree or disagree, all equally strongly; the
-        person strengthens some and weakens others. Only with three columns of two cells.
+        person strengthens some and weakens others. Only with three columns of two cells; if constraints forbid one of
+        these rows, with three that no constraint mentions.
         "crowd": only where a person may have several rows: like "alone", with ten times as many as may count.
+    Raises:
+        SchemaError: the constraints allow no row.
+        UsageError: they are too tangled.
     """
     k = schema.unit.max_rows
-    last = np.array(schema.sizes, dtype=np.int32) - 1
-    first = np.zeros_like(last)
+    allowed = Allowed(schema)
+    first = allowed.row([range(size) for size in schema.sizes])
+    last = allowed.row([range(size - 1, -1, -1) for size in schema.sizes], unlike=first)
     replaced = first if schema.neighbours == "replace" else None
     same = np.tile(first, (rows, 1))
 
@@ -158,18 +165,35 @@ def worst_cases(schema: Schema, *, rows: int = 1000) -> tuple[Pair, ...]:
         return Pair(name=name, schema=schema, bulk=bulk, target=target, other=other, copies=copies)
 
     pairs = [pair("alone", same, last, replaced), pair("nobody else", same[:0], last, replaced)]
-    wide = np.flatnonzero(last > 0)
-    if len(wide) >= 3:
-        # the first half of the columns say x, the second half 1 - x: pairs within a half agree, the others disagree
-        ahead, behind = wide[: (len(wide) + 1) // 2], wide[(len(wide) + 1) // 2 :]
-        kinds = np.zeros((2, len(last)), dtype=np.int32)
-        kinds[0, behind], kinds[1, ahead] = 1, 1
-        torn = np.repeat(kinds, [rows - rows // 2, rows // 2], axis=0)
-        # (0, ..., 0) is one more for pairs that agree; one column of each half turned weakens one of these
-        # and strengthens one that disagrees: under "replace" two scores move apart by 2 k each
-        turned = first.copy()
-        turned[[ahead[1], behind[0]]] = 1
-        pairs.append(pair("torn", torn, first, turned if schema.neighbours == "replace" else None))
+    wide = np.array(schema.sizes) > 1
+    torn = _torn(first, np.flatnonzero(wide), rows)
+    if torn is None or not all(allowed.holds(part).all() for part in torn):
+        torn = _torn(first, np.flatnonzero(wide & allowed.free), rows)
+    if torn is not None:
+        bulk, (target, turned) = torn
+        pairs.append(pair("torn", bulk, target, turned if schema.neighbours == "replace" else None))
     if schema.unit_column is not None:
         pairs.append(pair("crowd", same, last, replaced, 10 * k))
     return tuple(pairs)
+
+
+def _torn(first: Codes, wide: npt.NDArray[np.intp], rows: int) -> tuple[Codes, Codes] | None:
+    """The other rows and both persons of the pair "torn"; None where there are fewer than three such columns.
+
+    Args:
+        first: What all rows have in the other columns.
+        wide: Columns of two cells or more; the first two of each are used.
+    """
+    if len(wide) < 3:
+        return None
+    # the first half of the columns say x, the second half 1 - x: pairs within a half agree, the others disagree
+    ahead, behind = wide[: (len(wide) + 1) // 2], wide[(len(wide) + 1) // 2 :]
+    start = first.copy()
+    start[wide] = 0
+    kinds = np.tile(start, (2, 1))
+    kinds[0, behind], kinds[1, ahead] = 1, 1
+    # (0, ..., 0) is one more for pairs that agree; one column of each half turned weakens one of these
+    # and strengthens one that disagrees: under "replace" two scores move apart by 2 k each
+    turned = start.copy()
+    turned[[ahead[1], behind[0]]] = 1
+    return np.repeat(kinds, [rows - rows // 2, rows // 2], axis=0), np.stack([start, turned])

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
+from attacks.allowed import Allowed
 from attacks.canary import CONFIDENCE, Claim
 from attacks.intervals import FloatVector
 from attacks.neighbours import Codes, MadeColumn, frame_of, with_made
@@ -108,20 +109,33 @@ def room(schema: Schema) -> int:
 def lineup(schema: Schema, *, persons: int, rows: int, rng: np.random.Generator) -> Lineup:
     """Persons spread over the cells: in each column all cells come equally often, in an order of its own.
 
+    Where constraints forbid such a row, the person gets the next cells that they allow.
+
     Args:
         persons: How many coins are thrown.
-        rows: Other rows, all in the first cell of every column; if there are any, no planted person stands there.
+        rows: Other rows, all in the first cell of every column; if there are any, no planted person stands there, as
+            far as constraints allow that.
+    Raises:
+        SchemaError: the constraints allow no row.
+        UsageError: they are too tangled.
     """
+    allowed = Allowed(schema)
+    first = allowed.row([range(size) for size in schema.sizes])
     replace = schema.neighbours == "replace"
     many = 2 * persons if replace else persons
     spread = np.zeros((many, len(schema.sizes)), dtype=np.int32)
     for column, size in enumerate(schema.sizes):
-        free = np.arange(1 if rows and size > 1 else 0, size)
+        free = np.arange(size)
+        if rows and size > 1:
+            free = free[free != first[column]]
         cells = rng.permutation(free)[np.arange(many) % len(free)]
         spread[:, column] = rng.permutation(cells)
+    for row in np.flatnonzero(~allowed.holds(spread)):
+        wanted = [(np.arange(size) + cell) % size for size, cell in zip(schema.sizes, spread[row], strict=True)]
+        spread[row] = allowed.row(wanted, unlike=first if rows else None)
     return Lineup(
         schema=schema,
-        bulk=np.zeros((rows, len(schema.sizes)), dtype=np.int32),
+        bulk=np.tile(first, (rows, 1)),
         heads=spread[:persons],
         tails=spread[persons:] if replace else None,
         coins=rng.random(persons) < 0.5,

@@ -23,11 +23,11 @@ from benchmarks.run import DELTA
 from benchmarks.tables import Split, load
 from dpsynth import Cap, Curator, Table
 from dpsynth.models import estimation
-from dpsynth.rehearsal import ThrowAway
 from dpsynth.synthesizers import selection
 from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.mst import Mst
+from dpsynth.throw_away import ThrowAway
 
 Change = Callable[[], AbstractContextManager[object]]
 

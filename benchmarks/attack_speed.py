@@ -1,6 +1,6 @@
 """Seconds and memory of the attack suite on files, beside the comparable parts of anonymeter and sdmetrics on the same rows.
 
-    python -m benchmarks.peers.attacks build [anonymeter sdmetrics]
+    python -m benchmarks.peers build anonymeter sdmetrics
     python -m benchmarks.attack_speed [--sizes 10000x20 100000x30] [--peers anonymeter sdmetrics] [--repeats 1]
 
 SIZE is rows x columns of a made-up table: half of the real rows are fitted and half held back, and there are as many
@@ -182,7 +182,7 @@ def main() -> None:
         return
     for peer in arguments.peers:
         if not python_of(peer).exists():
-            sys.exit(f"there is no environment for {peer}: python -m benchmarks.peers.attacks build")
+            sys.exit(f"there is no environment for {peer}: python -m benchmarks.peers build {peer}")
     print("\n".join(report(arguments.sizes, arguments.peers, arguments.repeats)))
 
 

@@ -33,7 +33,7 @@ from dpsynth import SYNTHESIZERS, Cap, Column, Curator, Schema, Table, __version
 from dpsynth.mechanisms.discrete_gaussian import sample
 from dpsynth.randomness import SystemRng
 from dpsynth.reading import RawRows
-from dpsynth.rehearsal import ThrowAway
+from dpsynth.throw_away import ThrowAway
 
 ANCHORS = {"mst": "dpmm/mst", "aim": "dpmm/aim-1mb"}
 FITS = (("mst", "1", "0.15 s"), ("aim", "1", "4 s"), ("aim", "10", "20 s"))

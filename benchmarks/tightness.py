@@ -37,8 +37,9 @@ from attacks.intervals import mu_lower_bound
 from attacks.neighbours import Codes, Pair, worst_cases
 from benchmarks.run import RESULTS
 from benchmarks.speed import made_up
-from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Model, PrivacyUnit, Schema, Table, __version__, attack_generator
+from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Model, Schema, Table, __version__, attack_generator
 from dpsynth.reading import RawRows
+from dpsynth.throw_away import ThrowAway
 
 EPSILON, DELTA = "1", "1e-2"
 ROWS = 60
@@ -47,31 +48,15 @@ TABLES = {"one column": ((2,), "alone"), "nobody else": ((2, 2, 2), "nobody else
 REFITS, REFIT_ROWS, REFIT_SIZES = 1_000, 1_000, (2, 3, 4, 6, 10) * 3
 
 
-class Purse:
-    """Stands in for a reservation: adds up what is charged."""
-
-    def __init__(self, unit: PrivacyUnit) -> None:
-        self.unit = unit
-        self.spent = Fraction(0)
-
-    def require_started(self) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def spend(self, cost: Cost, *, purpose: str) -> None:
-        self.spent += cost.rho
-
-
 def raw(schema: Schema, codes: Codes) -> RawRows:
     """Rows as the reader would leave them, each a unit of its own."""
     return RawRows(Table(schema=schema, codes=np.asfortranarray(codes)).decode(rng=attack_generator(0)), None)
 
 
-def curator_of(rows: RawRows, schema: Schema) -> tuple[Curator, Purse]:
-    purse = Purse(schema.unit)
-    return Curator(rows, schema, purse, holdout=Fraction(0)), purse  # type: ignore[arg-type]
+def curator_of(rows: RawRows, schema: Schema, budget: Cost) -> tuple[Curator, ThrowAway]:
+    purse = ThrowAway(budget, unit=schema.unit)
+    purse.start()
+    return Curator(rows, schema, purse, holdout=Fraction(0)), purse
 
 
 class Fits:
@@ -88,9 +73,9 @@ class Fits:
         self.measured: list[float] = []
 
     def __call__(self, frame: object) -> Model:
-        curator, purse = curator_of(self.rows[id(frame)], self.schema)
+        curator, purse = curator_of(self.rows[id(frame)], self.schema, self.budget)
         model = self.recipe.fit(curator, budget=self.budget)
-        self.spent.append(float(purse.spent))
+        self.spent.append(float(purse.spent.rho))
         unit = self.schema.unit.l2_squared
         self.measured.append(float(sum(unit / (2 * m.sigma_squared) for m in model.measurements)))
         return model
@@ -142,7 +127,7 @@ def refits() -> dict[str, Any]:
     rows, budget = raw(schema, codes), Cap.of(EPSILON, DELTA).cost
     start, cpu = perf_counter(), process_time()
     for _ in range(REFITS):
-        SYNTHESIZERS["mst"]().fit(curator_of(rows, schema)[0], budget=budget)
+        SYNTHESIZERS["mst"]().fit(curator_of(rows, schema, budget)[0], budget=budget)
     return {
         "date": datetime.date.today().isoformat(),
         "version": __version__,

@@ -1,6 +1,6 @@
 """Plants every known leak and every honest table, attacks them with our suite and with peers, and writes the page.
 
-    python -m benchmarks.validation build                      # benchmarks/.venvs/audit-NAME for each peer, pinned
+    python -m benchmarks.peers build anonymeter sdmetrics syntheval
     python -m benchmarks.validation --seeds 50                 # everything; writes docs/audit-validation.md
 
 The same tables go to everybody. Our results are measured anew each time; a peer's are kept in
@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -38,7 +37,8 @@ from attacks import ATTACKS
 from attacks.intervals import clopper_pearson
 from attacks.planted import HONEST, LEAKS, Planted
 from attacks.power import lists_a_row, results_on
-from benchmarks.run import ENVIRONMENTS, HERE, ONE_THREAD, RESULTS
+from benchmarks.run import HERE, ONE_THREAD, RESULTS, python_of
+from benchmarks.run import PEERS as PINS
 from dpsynth import Records, ReviewSample
 
 Line = dict[str, Any]
@@ -146,21 +146,8 @@ def in_turns(seeds: int, null_seeds: int) -> list[tuple[str, int]]:
 # ---- peers -------------------------------------------------------------------------------------------------------
 
 
-def build(names: Iterable[str]) -> None:
-    for name in names:
-        venv.create(ENVIRONMENTS / f"audit-{name}", clear=True, with_pip=True)
-        done = subprocess.run(
-            [python_of(name), "-m", "pip", "install", "-q", "-r", SCRIPTS / f"{name}.txt"], check=False
-        )
-        print(f"{name}: {'installed' if done.returncode == 0 else 'did not install'}")
-
-
-def python_of(peer: str) -> Path:
-    return ENVIRONMENTS / f"audit-{peer}" / "bin" / "python"
-
-
 def version_of(peer: str) -> str:
-    pins = (line.split("==") for line in (SCRIPTS / f"{peer}.txt").read_text().splitlines())
+    pins = (line.split("==") for line in (PINS / f"{peer}.txt").read_text().splitlines())
     return next(version for name, version in pins if name.lower() == peer)
 
 
@@ -228,7 +215,7 @@ def ask_all(peers: Iterable[str], persons: int, *, seeds: int, null_seeds: int, 
     jobs += [(name, seed) for seed in range(seeds) for name in names if name != CALIBRATION]
     for peer in peers:
         if not python_of(peer).exists():
-            print(f"{peer}: no environment; python -m benchmarks.validation build", file=sys.stderr)
+            print(f"{peer}: no environment; python -m benchmarks.peers build {peer}", file=sys.stderr)
             continue
         todo = [job for job in jobs if (peer, version_of(peer), *job, persons) not in known]
         for start in range(0, len(todo), 20):
@@ -460,7 +447,7 @@ These are faults of a program. They need many fits, or are refused before any at
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("run", "build", "peers"), default="run")
+    parser.add_argument("what", nargs="?", choices=("run", "peers"), default="run")
     parser.add_argument("--seeds", type=int, default=50, help="tables of each kind")
     parser.add_argument("--null-seeds", type=int, default=200, help="tables of G1")
     parser.add_argument("--peer-seeds", type=int, default=2, help="tables of each kind for peers")
@@ -472,9 +459,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PAGE)
     parser.add_argument("--lines", type=Path, help="write what we saw on each table here, too")
     arguments = parser.parse_args()
-    if arguments.what == "build":
-        build(arguments.peers)
-        return
     asking = partial(
         ask_all,
         arguments.peers,

@@ -29,7 +29,7 @@ from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
 from dpsynth.randomness import attack_generator
 from dpsynth.reading import check_header
-from dpsynth.rehearsal import Rehearsal, Trial
+from dpsynth.rehearsal import Rehearsal, Trial, read_for_attack
 from dpsynth.release import Release
 from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.synthesizers.base import Implementation, Marginals, Synthesizer
@@ -90,6 +90,7 @@ __all__ = [
     "advantage_bound",
     "attack_generator",
     "check_header",
+    "read_for_attack",
     "reserve_all",
     "tpr_bound",
 ]

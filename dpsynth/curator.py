@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,16 @@ import numpy.typing as npt
 from dpsynth import reading, split
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
-from dpsynth.errors import BoundToProcess, UnitMismatch, UsageError
+from dpsynth.errors import BoundToProcess, PrivacyRefusal, UnitMismatch, UsageError
+from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
-from dpsynth.privacy import Cost, PrivacyUnit
+from dpsynth.privacy import PrivacyUnit
 from dpsynth.randomness import Private, SystemRng
 from dpsynth.schema import Schema
 from dpsynth.table import Records, Table
+from dpsynth.throw_away import ThrowAway
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,26 +41,8 @@ BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
 
 
-class Purse(Protocol):
-    """What a curator spends from: a `Reservation` in a ledger; in a rehearsal, whose results never become a release,
-    a limit that is kept in memory (`dpsynth.rehearsal`)."""
-
-    @property
-    def unit(self) -> PrivacyUnit:
-        """Whom it protects."""
-        ...
-
-    def start(self) -> None:
-        """Marks that rows may be read from now on."""
-        ...
-
-    def require_started(self) -> None:
-        """Refuses unless rows may be read now."""
-        ...
-
-    def spend(self, cost: Cost, *, purpose: str) -> None:
-        """Counts a step before it is computed; refuses what would pass the limit."""
-        ...
+Purse: TypeAlias = Reservation | ThrowAway
+"""What a curator spends from: a charge that a ledger holds, or in a rehearsal a limit in memory, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -126,7 +110,10 @@ class AttackCounts:
 
 
 class Curator(Private):
-    """Holds the rows of one data file for one reservation.
+    """Holds the rows of one data file for one reservation, or in a rehearsal for one throw-away purse.
+
+    Anything else in its place is refused. What is measured on a throw-away purse says so (`Measurement.throw_away`), and
+    a model made of it cannot be saved.
 
     Privacy: the unit and the neighbouring relation are the schema's. At most `max_rows` rows a unit are kept, and a
     unit goes to the control side with probability `holdout`, both by coins of its own (`dpsynth.split`). Since one
@@ -136,6 +123,7 @@ class Curator(Private):
 
     def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Purse, *, holdout: Fraction) -> None:
         super().__init__()
+        _check_purse(reservation)
         _check_unit(schema, reservation)
         reservation.require_started()
         self._rng = SystemRng()
@@ -160,6 +148,7 @@ class Curator(Private):
             holdout: Chance of each unit to be held back from the fit, in [0, 1).
         """
         _check_holdout(holdout)
+        _check_purse(reservation)
         _check_unit(schema, reservation)
         reading.check_header(data, schema)
         reservation.start()
@@ -171,6 +160,7 @@ class Curator(Private):
     ) -> Curator:
         """The same for a pandas data frame."""
         _check_holdout(holdout)
+        _check_purse(reservation)
         _check_unit(schema, reservation)
         reading.check_frame(frame, schema)
         reservation.start()
@@ -204,7 +194,13 @@ class Curator(Private):
         self._reservation.spend(cost, purpose=f"{len(columns)}-way marginals")
         exact = self._counter.count(columns)
         values = mechanism.add_noise(exact, rng=self._rng)
-        return Measurement(columns=columns, values=values, sigma_squared=mechanism.sigma_squared, cost=cost)
+        return Measurement(
+            columns=columns,
+            values=values,
+            sigma_squared=mechanism.sigma_squared,
+            cost=cost,
+            throw_away=not isinstance(self._reservation, Reservation),
+        )
 
     def select(
         self,
@@ -291,6 +287,13 @@ class Curator(Private):
         self._here()
         self._reservation.require_started()
         return self._sample
+
+
+def _check_purse(reservation: object) -> None:
+    if not isinstance(reservation, Purse):
+        raise PrivacyRefusal(
+            "a curator spends from a ledger's reservation only, or in a rehearsal from its throw-away purse"
+        )
 
 
 def _check_unit(schema: Schema, reservation: Purse) -> None:

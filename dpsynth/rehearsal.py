@@ -2,7 +2,8 @@
 
 A rehearsal does what `release` does between the reservation and the files: it reads, bounds, encodes, asks under the
 same budget, builds the model, draws rows and decodes them. It charges no ledger: what it spends is counted, and limited,
-in memory. What it hands out, a `Trial`, has no model and refuses to be stored; the model is gone when `run` returns.
+in memory (`dpsynth.throw_away`). What it hands out, a `Trial`, has no model; the model is gone when `run` returns, and
+would have refused to be saved.
 
 Privacy: a trial on rows of real persons is as private as the rows (class P3), however much noise is in it, because an
 audit runs thousands of them. A trial on a table made from a schema is public.
@@ -10,23 +11,23 @@ audit runs thousands of them. A trial on a table made from a schema is public.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpsynth.coarsening import Coarse
-from dpsynth.curator import Curator
-from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UsageError
+from dpsynth.curator import Curator, PersonRecords
+from dpsynth.errors import BoundToProcess, UsageError
 from dpsynth.mechanisms.base import Measurement
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import check_constraints
-from dpsynth.privacy import Cap, Cost, Number, PrivacyUnit
-from dpsynth.randomness import Private, sampling_generator
+from dpsynth.privacy import Cap, Cost, Number
+from dpsynth.randomness import sampling_generator
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.table import Records
+from dpsynth.throw_away import ThrowAway
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,10 @@ MOST_ROWS = 20_000_000
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Trial:
-    """What one run of a generator left for an attacker to read: no model, so it can never become a release.
+    """What one run of a generator left for an attacker to read: rows and noisy counts, and no model.
+
+    It refuses to be copied or pickled, and a model made of its measurements refuses to be saved. Its rows are rows like
+    any others: who writes them to a file keeps something as private as what went in.
 
     Args:
         rows: The synthetic rows, in `schema.released()`.
@@ -51,54 +55,6 @@ class Trial:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise BoundToProcess("a trial cannot be copied or pickled: an audit reads it and lets it go")
-
-
-class ThrowAway(Private):
-    """A limit in memory, in place of a reservation where nobody's budget is at stake; refuses what would pass it.
-
-    Good for one start. It is no `Reservation`: no ledger knows it, and nothing that was paid from it can be published.
-    """
-
-    def __init__(self, limit: Cost, *, unit: PrivacyUnit) -> None:
-        super().__init__()
-        self._limit = limit
-        self._unit = unit
-        self._spent = Cost.zero()
-        self._started = self._closed = False
-        self._lock = threading.Lock()
-
-    @property
-    def unit(self) -> PrivacyUnit:
-        return self._unit
-
-    @property
-    def spent(self) -> Cost:
-        """What was spent so far."""
-        return self._spent
-
-    def start(self) -> None:
-        self._here()
-        with self._lock:
-            if self._started:
-                raise PrivacyRefusal("a throw-away reservation starts once: make a new one")
-            self._started = True
-
-    def require_started(self) -> None:
-        self._here()
-        if not self._started or self._closed:
-            raise PrivacyRefusal("the throw-away reservation is not open: start it first, and end it last")
-
-    def spend(self, cost: Cost, *, purpose: str) -> None:
-        self.require_started()
-        with self._lock:
-            total = self._spent + cost
-            if not total.fits(self._limit):
-                raise BudgetExceeded("this step costs more than is left of the rehearsal's budget: spend less on it")
-            self._spent = total
-
-    def close(self) -> None:
-        """Nothing can be asked any more."""
-        self._closed = True
 
 
 class Rehearsal:
@@ -162,6 +118,21 @@ class Rehearsal:
             measurements=tuple(model.measurements),
             coarse=tuple(model.coarse),
         )
+
+
+def read_for_attack(frame: pd.DataFrame, schema: Schema) -> PersonRecords:
+    """The rows of a data frame, read and bounded as for a release, by person, for an attack on these persons.
+
+    Privacy: class P3, and free because no question can be asked.
+
+    Raises:
+        DataFileError: the frame's columns are not the schema's.
+    """
+    purse = ThrowAway(Cost.zero(), unit=schema.unit)
+    try:
+        return Curator.of_frame(frame, schema, purse).review_sample().fit
+    finally:
+        purse.close()
 
 
 def check_rows(rows: int | None) -> None:

@@ -102,7 +102,10 @@ def open_curator(
     reservation = Book() if reservation is None else reservation
     if isinstance(reservation, Book):
         reservation.unit = schema.unit
-    with mock.patch("dpsynth.curator.SystemRng", return_value=SeededRng(seed)):
+    doubles = {"SystemRng": mock.Mock(return_value=SeededRng(seed))}
+    if isinstance(reservation, Book):
+        doubles["_check_purse"] = mock.Mock()  # which would refuse a double
+    with mock.patch.multiple("dpsynth.curator", **doubles):
         return Curator.of_frame(frame, schema, reservation, holdout=holdout)
 
 

@@ -1,1 +1,1 @@
-"""Other people's privacy checks, each in an environment of its own and run by a script of its own."""
+"""Other people's privacy checks, each run by a script of its own in an environment that `benchmarks.peers build` makes."""

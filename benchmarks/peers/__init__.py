@@ -1,1 +1,1 @@
-"""Other people's synthesizers, each in an environment of its own and run by a script of its own."""
+"""Other people's synthesizers, and the pinned environments of all peers, privacy checks included; a script for each."""

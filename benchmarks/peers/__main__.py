@@ -1,10 +1,11 @@
 """Builds the peers' environments and measures the peers.
 
-    python -m benchmarks.peers build [dpmm mbi smartnoise opendp]
+    python -m benchmarks.peers build [NAME ...]
     python -m benchmarks.peers run --data DIR [--peers dpmm/mst ...] [--tables adult ...] [--epsilons 1 ...]
 
-`build` makes `benchmarks/.venvs/NAME` from the pinned `benchmarks/peers/NAME.txt` with Python 3.11. `run` gives every
-peer the same cell codes and the same declared domain, ten CPU minutes and one thread; each run adds a line to
+`build` makes `benchmarks/.venvs/NAME`, anew, from the pinned `benchmarks/peers/NAME.txt` with Python 3.11, for all peers or
+those named: synthesizers (dpmm, mbi, smartnoise, opendp) and privacy checks (anonymeter, sdmetrics, syntheval), which
+`benchmarks.validation` and `benchmarks.attack_speed` run. `run` gives every synthesizer the same cell codes and the same declared domain, ten CPU minutes and one thread; each run adds a line to
 `benchmarks/results/peers.jsonl`, also one that failed.
 
 Google's DPSynth is in no registry: its rows in the documentation are quoted, not measured here.
@@ -31,17 +32,23 @@ METHODS = {
 }
 
 
-def build(name: str) -> None:
-    """Makes the environment of one peer, anew."""
+NAMES = sorted(path.stem for path in PEERS.glob("*.txt"))
+
+
+def build(name: str) -> bool:
+    """Makes the environment of one peer, anew; whether it installed."""
     venv.create(ENVIRONMENTS / name, clear=True, with_pip=True)
-    subprocess.run([python_of(name), "-m", "pip", "install", "--quiet", "-r", PEERS / f"{name}.txt"], check=True)
+    command = [python_of(name), "-m", "pip", "install", "--quiet", "-r", PEERS / f"{name}.txt"]
+    installed = subprocess.run(command, check=False).returncode == 0
+    print(f"{name}: {'installed' if installed else 'did not install'}", flush=True)
+    return installed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     building = commands.add_parser("build")
-    building.add_argument("names", nargs="*", default=list(METHODS), metavar="NAME")
+    building.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
     running = commands.add_parser("run")
     running.add_argument("--data", type=Path, required=True, help="folder of the tables, as `tables.py` names them")
     running.add_argument("--peers", nargs="+", default=[f"{n}/{m}" for n, methods in METHODS.items() for m in methods])
@@ -51,7 +58,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "build":
         for name in arguments.names:
-            build(name)
+            if name not in NAMES:
+                building.error(f"there is no peer {name!r}: choose from {', '.join(NAMES)}")
+        failed = [name for name in arguments.names or NAMES if not build(name)]
+        if failed:
+            sys.exit(1)
         return
     records = []
     for table in arguments.tables:

@@ -9,7 +9,7 @@ import numpy as np
 from exchange import Job, Sampler, serve
 
 from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Schema, Table, __version__
-from dpsynth.rehearsal import ThrowAway
+from dpsynth.throw_away import ThrowAway
 
 
 @contextmanager

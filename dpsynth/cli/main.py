@@ -12,6 +12,8 @@ from dpsynth.cli import attack, audit, demo, ledger, release, report, sample, sc
 from dpsynth.cli.talk import say
 
 OK, USAGE, INTERNAL, INTERRUPTED = 0, 2, 6, 130
+RESERVING = ("release", "demo")
+"""The commands that reserve a budget; `ledger` writes to one by itself, and no other command opens one."""
 
 
 @click.group(epilog="Example: dpsynth demo", context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         say(f"dpsynth: {_one_line(error.format_message())}")
         return USAGE
     except (KeyboardInterrupt, click.Abort, EOFError):
-        say("dpsynth: interrupted; what was reserved stays charged")
+        say(f"dpsynth: interrupted; {_charged(arguments)}")
         return INTERRUPTED
     except dpsynth.DpsynthError as error:
         say(f"dpsynth: {_one_line(str(error))}")
@@ -59,11 +61,19 @@ def run(arguments: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):  # nobody reads on: what was not said must not look like a verdict
         return INTERNAL
     except OSError as error:
-        say(f"dpsynth: the system refused: {error.strerror or type(error).__name__}; what was reserved stays charged")
+        say(f"dpsynth: the system refused: {error.strerror or type(error).__name__}; {_charged(arguments)}")
         return INTERNAL
     except Exception as error:  # the last resort: anything else is a bug, and its text may hold private values
-        say(f"dpsynth: internal error ({type(error).__name__}); what was reserved stays charged: please report it")
+        say(f"dpsynth: internal error ({type(error).__name__}); {_charged(arguments)}: please report it")
         return INTERNAL
+
+
+def _charged(arguments: Sequence[str]) -> str:
+    """What an end in the middle means for the budget: by command alone, because it must not depend on any row."""
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    if name in RESERVING:
+        return "what was reserved stays charged"
+    return "`dpsynth ledger show` says what was recorded" if name == "ledger" else "nothing was charged"
 
 
 def _one_line(text: str) -> str:

@@ -24,12 +24,14 @@ class Measurement:
         values: Noisy counts in rows, shape = the cells of each column in turn; may be negative.
         sigma_squared: Parameter of the noise on each cell, in squared rows.
         cost: What it cost.
+        throw_away: Whether no ledger was charged for it (`dpsynth.throw_away`): a model made of it cannot be saved.
     """
 
     columns: Columns
     values: IntArray
     sigma_squared: Fraction
     cost: Cost
+    throw_away: bool = False
 
     @property
     def sigma(self) -> float:

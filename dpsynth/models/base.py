@@ -40,5 +40,9 @@ class Model(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes JSON and npz files, no pickle, no rows."""
+        """Writes JSON and npz files, no pickle, no rows.
+
+        Raises:
+            PrivacyRefusal: no ledger was charged for what it was fitted on.
+        """
         ...

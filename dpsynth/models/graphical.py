@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dpsynth.coarsening import Coarse
 from dpsynth.constraints import Given
-from dpsynth.errors import IntegrityError, SchemaError, UsageError
+from dpsynth.errors import IntegrityError, PrivacyRefusal, SchemaError, UsageError
 from dpsynth.expressions import Gap, Op, spelled
 from dpsynth.mechanisms.base import Columns, Measurement
 from dpsynth.models.estimation import estimate, noisy_total
@@ -383,7 +383,13 @@ class GraphicalModel:
         return tuple(self.schema.index(name) for name in names)
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json` and `model.npz`: no pickle, no rows."""
+        """Writes `model.json` and `model.npz`: no pickle, no rows.
+
+        Raises:
+            PrivacyRefusal: no ledger was charged for what it was fitted on.
+        """
+        if any(measurement.throw_away for measurement in self.measurements):
+            raise PrivacyRefusal("this model was fitted in a rehearsal, which no ledger knows: fit it in a release")
         folder.mkdir()
         arrays: dict[str, npt.NDArray[Any]] = {
             f"potential_{i}": potential for i, (_, potential) in enumerate(self.potentials)

@@ -18,7 +18,7 @@ LAYERS = (
     ("table",),
     ("reading",),
     ("drafting", "checking"),
-    ("ledger", "split"),
+    ("ledger", "throw_away", "split"),
     ("mechanisms",),
     ("counting",),
     ("curator",),

@@ -85,6 +85,8 @@ def test_a_program_that_copies_its_rows_is_caught(small: Any) -> None:
     assert item["status"] == "fail"
     assert item["low"] > item["claim"] == 1
     assert item["estimate"] > item["low"]
+    assert item["power"]["leak"] == "one leaked column"
+    assert items(small)["one_run.rows"]["power"] is None
     assert {"id", "class", "status", "estimate", "low", "high", "confidence", "n"} <= item.keys()
     assert item["confidence"] >= 0.999
     assert "CONTRADICTED" in item["sentence"]

@@ -30,6 +30,7 @@ from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import NoisyMax
 from dpsynth.privacy import ORDERS, Cost, PrivacyUnit
 from dpsynth.table import Table
+from dpsynth.throw_away import ThrowAway
 
 FALSE_ALARM = 1e-9
 
@@ -551,15 +552,14 @@ def test_the_noise_of_a_measurement_is_what_was_paid_for(make_schema: Any, make_
 # ---- the coins are fresh and secret --------------------------------------------------------------------------------
 
 
-def test_two_curators_keep_other_rows_and_hold_back_others(make_schema: Any, make_frame: Any, book: Any) -> None:
+def test_two_curators_keep_other_rows_and_hold_back_others(make_schema: Any, make_frame: Any) -> None:
     """With the system's own coins: the same twice has probability below 1e-30 for the rows, and 1e-15 for the sides."""
     schema = make_schema((4, 50), max_rows=1)
     frame = make_frame([(row, p) for p in range(50) for row in range(4)], columns=2, who=[n // 4 for n in range(200)])
 
     def kept() -> list[set[Row]]:
-        reservation = book()
-        reservation.unit = schema.unit
-        sample = Curator.of_frame(frame, schema, reservation, holdout=Fraction(1, 2)).review_sample()
+        purse = ThrowAway(Cost.zero(), unit=schema.unit)
+        sample = Curator.of_frame(frame, schema, purse, holdout=Fraction(1, 2)).review_sample()
         return [{row for rows in rows_of(side).values() for row in rows} for side in (sample.fit, sample.control)]
 
     one, other = kept(), kept()

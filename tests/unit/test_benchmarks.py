@@ -122,3 +122,19 @@ def test_the_results_that_are_kept_can_be_shown(monkeypatch):
     with redirect_stdout(io.StringIO()) as out:
         show.main()
     assert out.getvalue().startswith("| table | epsilon | peer |")
+
+
+def test_every_peer_has_one_environment_and_its_requirements_are_pinned():
+    """One list for synthesizers and privacy checks: what `benchmarks.peers build` makes is what the others look for."""
+    from benchmarks import attack_speed, validation
+    from benchmarks.peers.__main__ import METHODS, NAMES
+
+    assert set(NAMES) == set(METHODS) | set(validation.PEERS) | set(attack_speed.NAMES)
+    assert not list((run.HERE / "audit_peers").glob("*.txt"))
+    for name in NAMES:
+        pins = (run.PEERS / f"{name}.txt").read_text(encoding="utf-8").split()
+        assert all("==" in pin for pin in pins)
+    for name in validation.PEERS:
+        assert validation.version_of(name)
+        assert (validation.SCRIPTS / f"run_{name}.py").is_file()
+        assert validation.python_of(name) == run.ENVIRONMENTS / name / "bin" / "python"

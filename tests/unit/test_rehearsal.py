@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from dpsynth import (
     Cost,
     Curator,
     DataFileError,
+    GraphicalModel,
     IncompleteSchema,
     Independent,
     PrivacyRefusal,
@@ -32,9 +34,12 @@ from dpsynth import (
     Trial,
     UnitMismatch,
     UsageError,
+    read_for_attack,
 )
-from dpsynth.rehearsal import ThrowAway, rows_to_sample
+from dpsynth.reading import read_frame
+from dpsynth.rehearsal import rows_to_sample
 from dpsynth.synthesizers.base import Marginals
+from dpsynth.throw_away import ThrowAway
 
 MakeSchema = Callable[..., Schema]
 MakeFrame = Callable[..., pd.DataFrame]
@@ -211,6 +216,63 @@ class TestThrowAway:
         purse = ThrowAway(self.LIMIT, unit=make_schema(SIZES, max_rows=3).unit)
         with pytest.raises(UnitMismatch):
             Curator.of_frame(frame, schema, purse)
+
+    def test_a_model_that_was_fitted_on_one_by_hand_refuses_to_be_saved(
+        self, schema: Schema, frame: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        """Whoever imports this module can open a curator on a throw-away purse: what comes of it says so."""
+        for name in SYNTHESIZERS:
+            curator = Curator.of_frame(frame, schema, ThrowAway(self.LIMIT, unit=schema.unit))
+            model = SYNTHESIZERS[name]().fit(curator, budget=self.LIMIT)
+            assert all(measurement.throw_away for measurement in model.measurements)
+            with pytest.raises(PrivacyRefusal, match="no ledger knows"):
+                model.save(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
+    def test_a_model_made_of_a_trial_refuses_to_be_saved(
+        self, schema: Schema, frame: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        trial = rehearsal(schema).run(frame)
+        model = GraphicalModel.fitted(schema.released(), trial.measurements, [])
+        with pytest.raises(PrivacyRefusal):
+            model.save(tmp_path / "model")
+
+    def test_a_purse_of_one_s_own_opens_no_curator(self, schema: Schema, frame: pd.DataFrame, tmp_path: Path) -> None:
+        """A ledger's reservation or a throw-away purse, and nothing that only looks like one."""
+        limit = self.LIMIT
+
+        class Generous:
+            unit = schema.unit
+            started = 0
+
+            def start(self) -> None:
+                self.started += 1
+
+            def require_started(self) -> None:
+                pass
+
+            def spend(self, cost: Cost, *, purpose: str) -> None:
+                assert cost.fits(limit)
+
+        frame.to_csv(tmp_path / "data.csv", index=False)
+        purse: Any = Generous()
+        ways: list[Callable[[], Curator]] = [
+            lambda: Curator.of_frame(frame, schema, purse),
+            lambda: Curator.open(tmp_path / "data.csv", schema, purse),
+            lambda: Curator(read_frame(frame, schema), schema, purse, holdout=Fraction(0)),
+        ]
+        for way in ways:
+            with pytest.raises(PrivacyRefusal, match="reservation only"):
+                way()
+        assert not purse.started
+
+
+def test_rows_read_for_an_attack_are_those_of_a_release(schema: Schema, make_frame: MakeFrame) -> None:
+    """At most two rows of each person, by person; nothing can be asked."""
+    frame = make_frame([[0, 1, 2]] * 7 + [[1, 0, 3]], columns=3, who=[1] * 7 + [2])
+    read = read_for_attack(frame, schema)
+    assert read.persons == 2
+    assert np.bincount(read.person).tolist() == [2, 1]
 
 
 def test_a_trial_needs_no_measurements(schema: Schema, frame: pd.DataFrame) -> None:

@@ -22,7 +22,8 @@ from scipy import stats
 from attacks import shadow
 from attacks.canary import Claim
 from attacks.generators import claim_of
-from attacks.shadow import Reason, ShadowResult, Target, audit_records
+from attacks.shadow import ShadowResult, audit_records
+from attacks.shadow_game import Coins, Reason, Target
 from dpsynth import Column, Cost, DiscreteGaussian, Measurement, Records, Rehearsal, Schema, Trial
 
 MakeSchema = Callable[..., Schema]
@@ -103,7 +104,7 @@ def judged(epsilon: float, claim: Claim, *, games: int, seed: int, confidence: f
     right = np.exp(epsilon) / (1 + np.exp(epsilon))
     alarms = 0
     for _ in range(games):
-        coins = shadow._Coins.tossed(300, 1, rng=rng)
+        coins = Coins.tossed(300, 1, rng=rng)
         said = coins.inside[:, 0] == (rng.random(300) < right)
         others = [shadow._Score(str(n), rng.normal(size=300), n > 1) for n in range(3)]
         scores = [shadow._Score("answer", said.astype(np.float64), False), *others]
@@ -126,9 +127,9 @@ def test_choosing_on_the_runs_that_count_would_break_the_promise() -> None:
     rng = np.random.default_rng(3)
     target, alarms = Target(number=0, reason="rare", rows=()), [0, 0]
     for _ in range(10):
-        coins = shadow._Coins.tossed(100, 1, rng=rng)
+        coins = Coins.tossed(100, 1, rng=rng)
         scores = [shadow._Score(str(n), rng.normal(size=100), True) for n in range(100)]
-        spied = shadow._Coins(coins.inside, coins.learning, coins.counting, coins.counting)
+        spied = Coins(coins.inside, coins.learning, coins.counting, coins.counting)
         for place, used in enumerate((coins, spied)):
             claim = Claim(epsilon=0.0, delta=0.0)
             item = shadow._item(target, "nearest", scores, used, claim=claim, confidence=0.9, items=1)

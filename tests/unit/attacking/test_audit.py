@@ -15,11 +15,10 @@ from attacks.audit import (
     ERROR,
     Audit,
     AuditItem,
-    LittleNoise,
     Plan,
+    SmallLeak,
     _judged,
     audit_generator,
-    copying,
     fits_for,
     fits_of_perfect,
     games_of,
@@ -27,6 +26,7 @@ from attacks.audit import (
 )
 from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, fits_needed, play
 from attacks.generators import claim_of
+from attacks.leaky import LittleNoise, copying, one_column
 from dpsynth import Cap, Cost, OperationError, Rehearsal, Schema, Trial, UsageError
 
 MakeSchema = Callable[..., Schema]
@@ -76,6 +76,16 @@ class TestOneAttacker:
         assert item.status == "fail"
         assert item.low < item.claim
         assert "rho of at least" in item.sentence
+
+    def test_what_a_small_leak_showed_is_said_and_decides_nothing(self) -> None:
+        for control, status in ((self.CAUGHT, "pass"), (self.MISSED, "incomplete")):
+            for seen, said in ((True, "one leaked column: seen"), (False, "one leaked column: not seen by this mode")):
+                power = SmallLeak(leak="one leaked column", seen=seen, low=0.5)
+                item = _judged("worst_case.alone.rows", "rows", result(40, 35), control, control, PLAN, power)
+                assert item.status == status
+                assert item.sentence.endswith(f"; {said}")
+                assert item.to_json()["power"] == {"leak": "one leaked column", "seen": seen, "low": 0.5}
+        assert judged(result(40, 35), self.CAUGHT).to_json()["power"] is None
 
 
 def audit_of(*states: tuple[str, Any]) -> Audit:
@@ -164,6 +174,33 @@ class TestGeneratorsThatLeak:
         assert play(pair, quiet.run, NoisyCounts(pair), claim=claim, fits=160).exceeds
         copies = copying(schema, rows=50, seed=(1,))
         assert play(pair, copies.run, Conjunctions(pair), claim=claim, fits=160).exceeds
+
+    def test_one_column_leaks_and_no_other(self, make_schema: MakeSchema, make_frame: Callable[..., Any]) -> None:
+        """The other columns come from the same rows whatever the table holds."""
+        schema = make_schema((5, 5, 5))
+        others = np.array([[1, 1, 1], [2, 2, 2]], dtype=np.int32)
+        frame = make_frame([[4, 4, 4], [3, 3, 3]], columns=3)
+        leaked: set[str] = set()
+        for seed in range(12):
+            leaky = one_column(schema, others, rows=60, seed=(seed,))
+            rows = leaky.run(frame).rows.to_frame()
+            (column,) = [name for name in schema.names if set(rows[name]) == {"3", "4"}]
+            assert all(set(rows[name]) == {"1", "2"} for name in schema.names if name != column)
+            assert len(set(rows.itertuples(index=False))) == 8  # each column by itself
+            empty = leaky.run(frame.iloc[:0]).rows.to_frame()
+            assert set(empty[column]) == set("01234")
+            leaked.add(column)
+        assert leaked == set(schema.names)
+        alone = one_column(make_schema((1, 4, 1)), np.zeros((0, 3), dtype=np.int32), rows=20, seed=(1,))
+        assert set(alone.run(frame.iloc[:0]).rows.to_frame()["c1"]) == set("0123")
+
+    def test_one_column_is_caught_where_many_rows_are_written_and_missed_where_few_are(
+        self, make_schema: MakeSchema
+    ) -> None:
+        pair = games_of(make_schema((3, 2)), rows=50)[0][0]
+        for rows, seen in ((50, True), (5, False)):
+            leaky = one_column(pair.schema, pair.bulk, rows=rows, seed=(1,))
+            assert play(pair, leaky.run, Conjunctions(pair), claim=CLAIM, fits=160).exceeds == seen
 
     def test_a_tenth_of_the_noise_is_a_tenth(self, make_schema: MakeSchema) -> None:
         schema = make_schema((3, 2))

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attacks import shadow
+from attacks import shadow, shadow_attackers
 from attacks.canary import Claim
 from attacks.distances import Metric, nearest
 from attacks.people import Group, Rows
-from attacks.shadow import Agreement, Nearest, Sight, WhiteBox, audit_records, most_exposed, persons_of, superset_sums
+from attacks.shadow import audit_records
+from attacks.shadow_attackers import Agreement, Nearest, Sight, WhiteBox, superset_sums
+from attacks.shadow_game import Coins, Game, most_exposed, persons_of
 from dpsynth import Cost, Measurement, PersonRecords, Records, Schema, Trial, UsageError
 
 MakeSchema = Callable[..., Schema]
@@ -121,7 +123,7 @@ def test_all_columns_are_counted_together_where_they_fit(make_schema: MakeSchema
 
 def test_wide_tables_are_covered_by_several_choices(make_schema: MakeSchema) -> None:
     columns = make_schema((2,) * 40).modelled
-    choices = shadow._choices(columns, np.random.default_rng(0))
+    choices = shadow_attackers._choices(columns, np.random.default_rng(0))
     assert set(np.concatenate(choices)) == set(range(40))
     assert all(len(chosen) <= 14 for chosen in choices)
     assert 4 <= len(choices) <= 8
@@ -134,7 +136,7 @@ def test_many_features_are_thinned_to_those_that_tell_most(make_schema: MakeSche
     metric_rows = Rows.of(Records(schema, {name: np.zeros(1, dtype=np.int32) for name in schema.names}))
     metric = Metric(metric_rows)
     counted = Agreement(Sight.of(metric_rows, metric), rng=rng)
-    coins = shadow._Coins.tossed(120, 2, rng=rng)
+    coins = Coins.tossed(120, 2, rng=rng)
     for mine, other in coins.inside:
         codes = rng.integers(0, 2, size=(50 + 40 * other, 13)).astype(np.int32)
         codes[:, 0] = 1
@@ -143,7 +145,7 @@ def test_many_features_are_thinned_to_those_that_tell_most(make_schema: MakeSche
         records = Records(schema, {name: np.ascontiguousarray(codes[:, i]) for i, name in enumerate(schema.names)})
         counted.observe(Sight.of(Rows.of(records), metric))
     features = counted.features(coins, 0)
-    assert features.shape == (120, shadow.MOST_FEATURES)
+    assert features.shape == (120, shadow_attackers.MOST_FEATURES)
     mine = coins.inside[:, 0]
     assert np.any((features[mine].min(axis=0) > 0) & (features[~mine].max(axis=0) == 0))
 
@@ -335,14 +337,14 @@ def test_rows_that_cannot_be_read_go_in_and_out_with_their_person(crowd: Any) ->
 
 def test_every_target_is_in_by_a_fair_coin_of_its_own() -> None:
     """Chance of a false alarm: 1e-6 for the shares and 1e-6 for the correlations, of 10 targets."""
-    coins = shadow._Coins.tossed(4000, 10, rng=np.random.default_rng(0))
+    coins = Coins.tossed(4000, 10, rng=np.random.default_rng(0))
     assert np.all(np.abs(coins.inside.mean(axis=0) - 0.5) < 5.5 * 0.5 / np.sqrt(4000))
     correlation = np.corrcoef(coins.inside.T) - np.eye(10)
     assert np.abs(correlation).max() < 5.5 / np.sqrt(4000)
 
 
 def test_the_parts_of_the_runs_are_apart_and_cover_all() -> None:
-    coins = shadow._Coins.tossed(101, 3, rng=np.random.default_rng(0))
+    coins = Coins.tossed(101, 3, rng=np.random.default_rng(0))
     parts = [np.arange(101)[part] for part in (coins.learning, coins.choosing, coins.counting)]
     assert np.array_equal(np.concatenate(parts), np.arange(101))
     assert [len(part) for part in parts] == [33, 17, 51]
@@ -382,7 +384,7 @@ def test_targets_are_in_or_out_and_everybody_else_is_in(
             assert there[-1] or len(mine) == (2 if neighbours == "replace" else 0)
         present.append(there)
         assert neighbours != "replace" or len(given) == 40
-    coins = shadow._Coins.tossed(48, 3, rng=shadow.stream(0, "shadow", "coins"))
+    coins = Coins.tossed(48, 3, rng=shadow.stream(0, "shadow", "coins"))
     assert np.array_equal(present, coins.inside)
 
 
@@ -394,9 +396,7 @@ def test_stand_ins_follow_the_schema_and_not_the_rows(tables: ModuleType) -> Non
     for seed in (0, 1):
         records = tables.population(50, np.random.default_rng(seed)).records
         schema = replace(records.schema, neighbours="replace")
-        game = shadow._Game.of(
-            records.to_frame().astype({"age": "float64", "region": "category"}), schema, targets=4, seed=5
-        )
+        game = Game.of(records.to_frame().astype({"age": "float64", "region": "category"}), schema, targets=4, seed=5)
         assert len(game.everything) == 54
         made.append(game.everything.iloc[50:].astype(str).reset_index(drop=True))
         people, _ = persons_of(game.table(np.zeros(4, dtype=bool)), schema)
