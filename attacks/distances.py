@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,8 @@ UNIT = 2**20  # steps for which two numbers, or two categories, are as far apart
 APART = 741455  # UNIT / sqrt(2): two different one-hot vectors of this length lie UNIT apart
 WIDE = 32  # a category with more levels than this is compared level by level instead
 FEW = 6  # columns; distances over fewer are cheap, and need fine steps
-BLOCK = 2**18  # distances computed at a time: two megabytes, which stay in the processor's cache
+BLOCK = 2**19  # distances computed at a time: two megabytes or four, which stay near the processor
+LOOKED_UP = 2**23  # distances between levels and points that are computed beforehand, at most
 GROUP = 16  # numbers looked at together when the smallest are sought
 
 
@@ -170,12 +171,22 @@ def one_thread(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def blocks(queries: Points, base: Points) -> Iterator[tuple[slice, FloatMatrix]]:
-    """Squared distances in whole steps, some queries at a time: (which queries, shape (queries, base))."""
+    """Squared distances in whole steps, some queries at a time: (which queries, shape (queries, base)).
+
+    Each block overwrites the one before it.
+    """
     ours, theirs = Factors.of(queries), Factors.turned(base)
-    size = max(BLOCK // max(len(base), 1), 1)
-    for start in range(0, len(queries), size):
-        part = slice(start, min(start + size, len(queries)))
-        yield part, ours.times(part, theirs)
+    for part, (squared,) in passes(len(queries), len(base), ours.near.dtype.type, 1):
+        yield part, ours.times(part, theirs, out=squared)
+
+
+def passes(queries: int, base: int, kind: type[np.floating[Any]], buffers: int) -> Iterator[tuple[slice, list[Any]]]:
+    """Some queries at a time, with room for their distances that is used again: (which, arrays of (queries, base))."""
+    size = max(min(BLOCK // max(base, 1), queries), 1)
+    room = [np.empty((size, base), dtype=kind) for _ in range(buffers)]
+    for start in range(0, queries, size):
+        end = min(start + size, queries)
+        yield slice(start, end), [one[: end - start] for one in room]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,11 +197,14 @@ class Factors:
         near: (x, 1, |x|^2) a row for queries, (-2 y, |y|^2, 1) a column for the base.
         wide: As in `Points`.
         squared_unit: Steps of a unit, squared.
+        apart: For the base: what each level of each wide column is away from all points, and the levels; None for a
+            column that has too many. Shape (levels + 1, base), the last row for levels that the base does not have.
     """
 
     near: FloatMatrix
     wide: IntVector
     squared_unit: float
+    apart: tuple[tuple[IntVector, FloatMatrix] | None, ...] = ()
 
     @classmethod
     def of(cls, points: Points) -> Factors:
@@ -201,15 +215,33 @@ class Factors:
     @classmethod
     def turned(cls, points: Points) -> Factors:
         lengths, ones = _lengths(points)
-        near = np.concatenate([-2 * points.near, lengths, ones], axis=1)
-        return cls(np.ascontiguousarray(near.T), points.wide, float(points.unit) ** 2)
+        near = np.ascontiguousarray(np.concatenate([-2 * points.near, lengths, ones], axis=1).T)
+        squared_unit = float(points.unit) ** 2
+        apart = tuple(_apart(column, near.dtype.type(squared_unit)) for column in points.wide.T)
+        return cls(near, points.wide, squared_unit, apart)
 
-    def times(self, part: slice, base: Factors) -> FloatMatrix:
+    def times(self, part: slice, base: Factors, out: FloatMatrix | None = None) -> FloatMatrix:
         """Squared distances of some queries from all points of the base; shape (queries, base)."""
-        squared: FloatMatrix = self.near[part] @ base.near
-        for mine, theirs in zip(self.wide[part].T, base.wide.T, strict=True):
-            np.add(squared, squared.dtype.type(self.squared_unit), out=squared, where=mine[:, None] != theirs[None, :])
+        squared: FloatMatrix = np.matmul(self.near[part], base.near, out=out)
+        for mine, theirs, apart in zip(self.wide[part].T, base.wide.T, base.apart, strict=True):
+            if apart is None:
+                unit = squared.dtype.type(self.squared_unit)
+                np.add(squared, unit, out=squared, where=mine[:, None] != theirs[None, :])
+                continue
+            levels, rows = apart
+            level = np.minimum(np.searchsorted(levels, mine), len(levels) - 1)
+            for row, number in zip(squared, np.where(levels[level] == mine, level, len(levels)).tolist(), strict=True):
+                row += rows[number]
         return squared
+
+
+def _apart(codes: IntVector, squared_unit: np.floating[Any]) -> tuple[IntVector, FloatMatrix] | None:
+    """The levels of a column, and their squared distances from all points, and from those none of which is equal."""
+    levels = np.unique(codes)
+    if not len(codes) or (len(levels) + 1) * len(codes) > LOOKED_UP:
+        return None
+    different = np.concatenate([levels[:, None] != codes[None, :], np.ones((1, len(codes)), dtype=bool)])
+    return levels, different * squared_unit
 
 
 def _lengths(points: Points) -> tuple[FloatMatrix, FloatMatrix]:
@@ -235,6 +267,37 @@ def smallest(squared: FloatMatrix, k: int) -> IntMatrix:
     places = np.concatenate([places, rest], axis=1)
     best = np.argpartition(np.take_along_axis(squared, places, axis=1), k - 1, axis=1)[:, :k]
     return np.take_along_axis(places, best, axis=1)
+
+
+def lowest(squared: FloatMatrix) -> tuple[FloatVector, IntVector, IntVector]:
+    """The smallest number of each row, and where it stands: pairs (row, column) of all ties, ascending by row.
+
+    As in `smallest`, groups of columns are looked at first; where a good part of them holds a tie, all columns are.
+    """
+    rows, columns = squared.shape
+    groups = columns // GROUP
+    body, rest = squared[:, : groups * GROUP].reshape(rows, GROUP, groups), squared[:, groups * GROUP :]
+    if not groups:
+        least = squared.min(axis=1)
+        return least, *pairs(squared == least[:, None])
+    minima = body.min(axis=1)
+    least = minima.min(axis=1)
+    if rest.shape[1]:
+        least = np.minimum(least, rest.min(axis=1))
+    row, group = pairs(minima == least[:, None])
+    if len(row) * GROUP > rows * columns // GROUP:
+        return least, *pairs(squared == least[:, None])
+    found, place = pairs(body[row, :, group] == least[row, None])
+    late, after = pairs(rest == least[:, None])
+    query = np.concatenate([row[found], late])
+    point = np.concatenate([place * groups + group[found], after + groups * GROUP])
+    order = np.argsort(query, kind="stable")
+    return least, query[order], point[order]
+
+
+def pairs(mask: npt.NDArray[np.bool_]) -> tuple[IntVector, IntVector]:
+    """Where the mask is true: rows and columns."""
+    return np.divmod(np.flatnonzero(mask), max(mask.shape[1], 1))
 
 
 @one_thread

@@ -93,15 +93,17 @@ def _hits(fit: Group, control: Group, table: Rows) -> dict[str, tuple[BoolVector
     """Which persons of each side have an identifying combination that `table` repeats, by variant."""
     found: dict[str, tuple[BoolVector, BoolVector]] = {}
     person = np.concatenate([fit.person, fit.persons + control.person])
+    marks = _Marks.of(len(table))
     for resolution, tables in _resolutions(fit.rows, control.rows, table):
         words = fingerprints(tables)
+        ours = np.concatenate(words[:2])
+        whole = [_combined(side, set(range(len(table.columns)))) for side in (ours, words[2])]
         for name, choices in _choices(table):
             hit = np.zeros(fit.persons + control.persons, dtype=bool)
             for left_out in choices:
-                kept = [place for place in range(len(table.columns)) if place not in left_out]
-                ours = np.concatenate([_combined(words[0], kept), _combined(words[1], kept)])
-                match = _identifying(ours, person) & np.isin(ours, _combined(words[2], kept))
-                hit[person[match]] = True
+                mine = whole[0] ^ _combined(ours, left_out)
+                match = marks.found(mine, whole[1] ^ _combined(words[2], left_out))
+                hit[person[match[_identifying(mine[match], person[match])]]] = True
             found[f"{resolution}, {name}"] = (hit[: fit.persons], hit[fit.persons :])
     return found
 
@@ -124,9 +126,39 @@ def _choices(table: Rows) -> Iterator[tuple[str, list[set[int]]]]:
         yield "quasi-identifiers and sensitive columns", [columns - known - secret]
 
 
-def _combined(words: Words, places: list[int]) -> Words:
-    combined: Words = np.bitwise_xor.reduce(words[:, places], axis=1)
+def _combined(words: Words, places: set[int]) -> Words:
+    combined: Words = np.bitwise_xor.reduce(words[:, sorted(places)], axis=1)
     return combined
+
+
+@dataclass(frozen=True, eq=False)
+class _Marks:
+    """Looks words up in a table: by some of their bits first, which rules most out, then whole.
+
+    Args:
+        seen: Which values of these bits occur; cleared after each use.
+    """
+
+    seen: BoolVector
+
+    @classmethod
+    def of(cls, rows: int) -> _Marks:
+        """Room for a table of so many rows."""
+        return cls(np.zeros(1 << (16 * max(rows, 1)).bit_length(), dtype=bool))
+
+    def found(self, ours: Words, table: Words) -> npt.NDArray[np.int64]:
+        """Which of our words the table has, ascending."""
+        mask = np.uint64(len(self.seen) - 1)
+        mine, theirs = ((words & mask).view(np.int64) for words in (ours, table))
+        likely = np.flatnonzero(self._marked(mine, theirs))
+        maybe = np.flatnonzero(self._marked(theirs, mine[likely]))
+        return likely[np.isin(ours[likely], table[maybe])]
+
+    def _marked(self, asked: npt.NDArray[np.int64], marks: npt.NDArray[np.int64]) -> BoolVector:
+        self.seen[marks] = True
+        found = self.seen[asked]
+        self.seen[marks] = False
+        return found
 
 
 def _identifying(words: Words, person: npt.NDArray[np.int64]) -> BoolVector:

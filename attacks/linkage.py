@@ -38,6 +38,7 @@ STEPS = 3  # columns that the search moves from one side to the other, at most
 FOREIGN = 2500  # fitted persons who are linked to the reference, for the baseline
 BLOCK = 50  # targets at a time
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Words: TypeAlias = npt.NDArray[np.uint64]
 Counts: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 BoolMatrix: TypeAlias = npt.NDArray[np.bool_]
 
@@ -211,19 +212,47 @@ def same_row(rows: IntMatrix, table: IntMatrix, splits: BoolMatrix) -> FloatMatr
     columns = rows.shape[1]
     kind = np.uint8 if columns < 255 else np.uint16
     met = np.empty((len(splits), len(rows)))
-    theirs = np.ascontiguousarray(table.T.astype(np.int32))
+    code = np.uint8 if max(rows.max(initial=0), table.max(initial=0)) < 256 else np.int32
+    theirs = np.ascontiguousarray(table.T.astype(code))
+    steps = _steps(splits)
     for start in range(0, len(rows), BLOCK):
         part = slice(start, min(start + BLOCK, len(rows)))
-        ours = rows[part].T.astype(np.int32)
+        ours = rows[part].T.astype(code)
         differs = [(ours[place][:, None] != theirs[place][None, :]).view(np.uint8) for place in range(columns)]
         every = _added(differs, range(columns), kind)
-        for number, first in enumerate(splits):
-            one = _added(differs, np.flatnonzero(first), kind)
-            other = every - one
-            near, too = (np.packbits(side == side.min(axis=1, keepdims=True), axis=1) for side in (one, other))
-            both, nears, toos = (np.bitwise_count(bits).sum(axis=1, dtype=np.int64) for bits in (near & too, near, too))
-            met[number, part] = both / (nears * toos)
+        one, other = np.zeros_like(every), every.copy()
+        for number, joining, leaving in steps:
+            for place in joining:
+                one += differs[place]
+                other -= differs[place]
+            for place in leaving:
+                one -= differs[place]
+                other += differs[place]
+            near, too = _nearest(one), _nearest(other)
+            met[number, part] = _counted(near & too) / (_counted(near) * _counted(too))
     return met
+
+
+def _steps(splits: BoolMatrix) -> list[tuple[int, IntVector, IntVector]]:
+    """An order of the splits in which few columns change sides: (split, columns that join the first side, that leave)."""
+    at, left, steps = np.zeros(splits.shape[1], dtype=bool), list(range(len(splits))), []
+    while left:
+        number = left.pop(int(np.argmin((splits[left] != at).sum(axis=1))))
+        first = splits[number]
+        steps.append((number, np.flatnonzero(first & ~at), np.flatnonzero(at & ~first)))
+        at = first
+    return steps
+
+
+def _nearest(differences: Counts) -> Words:
+    """Which table rows differ least from each row, 64 to a word; shape (rows, words)."""
+    near = np.zeros((len(differences), -(-differences.shape[1] // 64) * 64), dtype=bool)
+    np.equal(differences, differences.min(axis=1, keepdims=True), out=near[:, : differences.shape[1]])
+    return np.packbits(near, axis=1).view(np.uint64)
+
+
+def _counted(bits: Words) -> IntVector:
+    return np.asarray(np.bitwise_count(bits).sum(axis=1, dtype=np.int64))
 
 
 def _added(differs: list[Bytes], places: Iterable[int], kind: type[np.uint8] | type[np.uint16]) -> Counts:

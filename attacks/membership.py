@@ -33,7 +33,7 @@ from scipy import stats
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, excess
-from attacks.distances import Factors, Metric, one_thread, smallest
+from attacks.distances import Factors, Metric, one_thread, passes, smallest
 from attacks.intervals import Rate, area
 from attacks.nearness import NEIGHBOURS, distinct, nearest_of, nearness
 from attacks.people import BoolVector, FloatMatrix, FloatVector, Group, IntMatrix, IntVector, People, Rows, joined, keys
@@ -184,10 +184,8 @@ def _closest(rows: Rows, reference: Rows, synthetic: Rows) -> FloatMatrix:
     queries = Factors.of(metric.points(rows.take(ours.first)).light(columns))
     base = Factors.turned(metric.points(reference.take(theirs.first)).light(columns))
     found = np.empty((len(ours.first), NEIGHBOURS))
-    size = max(2**18 // max(len(theirs.first), 1), 1)
-    for start in range(0, len(found), size):
-        part = slice(start, start + size)
-        squared = queries.times(part, base)
+    for part, (squared,) in passes(len(found), len(theirs.first), queries.near.dtype.type, 1):
+        queries.times(part, base, out=squared)
         found[part] = nearest_of(squared, smallest(squared, NEIGHBOURS), theirs.counts)
     distances: FloatMatrix = np.sqrt(found / queries.squared_unit)[ours.kind]
     return distances

@@ -14,11 +14,22 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from attacks.distances import Factors, FloatMatrix, FloatVector, IntMatrix, IntVector, Metric, one_thread, smallest
+from attacks.distances import (
+    Factors,
+    FloatMatrix,
+    FloatVector,
+    IntMatrix,
+    IntVector,
+    Metric,
+    lowest,
+    one_thread,
+    pairs,
+    passes,
+    smallest,
+)
 from attacks.people import People, Rows, fingerprints, joined, keys, roles
 
 NEIGHBOURS = 20  # nearest rows that are looked at
-BLOCK = 2**19  # distances computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,20 +77,32 @@ class Nearness:
     table: Distinct
 
 
-_KEPT: WeakKeyDictionary[Rows, list[tuple[People, Nearness]]] = WeakKeyDictionary()
+class _Kept:
+    """What was found for some people and a table; the first to ask computes it, and others wait."""
+
+    def __init__(self, people: People) -> None:
+        self.people = people
+        self._lock = threading.Lock()
+        self._found: Nearness | None = None
+
+    def found(self, table: Rows) -> Nearness:
+        with self._lock:
+            if self._found is None:
+                self._found = _nearness(joined(self.people.fit, self.people.control).rows, table)
+            return self._found
+
+
+_KEPT: WeakKeyDictionary[Rows, list[_Kept]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
 def nearness(people: People, table: Rows) -> Nearness:
     """How the persons of both sides lie to the table. Computed once for the same people and table."""
     with _LOCK:
-        for asked, found in _KEPT.get(table, []):
-            if asked is people:
-                return found
-    found = _nearness(joined(people.fit, people.control).rows, table)
-    with _LOCK:
-        _KEPT.setdefault(table, []).append((people, found))
-    return found
+        entries = _KEPT.setdefault(table, [])
+        if (kept := next((entry for entry in entries if entry.people is people), None)) is None:
+            entries.append(kept := _Kept(people))
+    return kept.found(table)
 
 
 def nearness_of(rows: Rows, table: Rows) -> Nearness:
@@ -114,20 +137,22 @@ def _nearness(rows: Rows, table: Rows) -> Nearness:
         else None
         for places in (known, secret, others)
     ]
-    unit = next(float(part[0].squared_unit) for part in parts if part is not None)
-    size = max(BLOCK // max(len(base), 1), 1)
-    for start in range(0, len(queries), size):
-        block = slice(start, min(start + size, len(queries)))
-        on_known, on_secret, on_others = (None if part is None else part[0].times(block, part[1]) for part in parts)
-        if on_known is not None and on_secret is not None:
-            on_rest = on_secret if on_others is None else on_secret + on_others
-            on_given = on_known if on_others is None else on_known + on_others
-            watch.link(block, on_known, on_rest, on_given)
-            on_all = on_known + on_rest
-        else:
+    given = [part for part in parts if part is not None]
+    unit, kind = given[0][0].squared_unit, given[0][0].near.dtype.type
+    for block, room in passes(len(queries), len(base), kind, len(given)):
+        filled = iter(room)
+        on_known, on_secret, on_others = (
+            None if part is None else part[0].times(block, part[1], out=next(filled)) for part in parts
+        )
+        if on_known is None or on_secret is None:
             assert on_others is not None  # without roles all columns are others
-            on_all = on_others
-        watch.see(block, on_all)
+            watch.see(block, on_others)
+            continue
+        by_known = watch.link(block, on_known)
+        on_rest = on_secret if on_others is None else np.add(on_secret, on_others, out=on_secret)
+        watch.meet(block, on_known, on_rest, by_known)
+        watch.guess(block, on_known if on_others is None else np.add(on_others, on_known, out=on_others))
+        watch.see(block, np.add(on_rest, on_known, out=on_rest))
     return watch.found(ours, theirs, unit)
 
 
@@ -162,31 +187,40 @@ class _Watch:
         here = squared.min(axis=0)
         better = np.flatnonzero(here <= self._least)
         self._least[better] = here[better]
-        row, place = _pairs(squared[:, better] == here[better])
+        row, place = pairs(squared[:, better] == here[better])
         self._candidates.append((here[better][place], better[place], row + block.start))
 
-    def link(self, block: slice, on_known: FloatMatrix, on_rest: FloatMatrix, on_given: FloatMatrix) -> None:
-        """Distances over the quasi-identifiers, over all other columns, and over all that are not sensitive."""
+    def link(self, block: slice, on_known: FloatMatrix) -> tuple[FloatVector, FloatVector]:
+        """Distances over the quasi-identifiers. Gives the least of each query, and how many rows are so near."""
         rows = on_known.shape[0]
-        near = on_known == on_known.min(axis=1, keepdims=True)
-        query, point = _pairs(near)
+        least, query, point = lowest(on_known)
         weight = self._weight[point]
-        by_known = np.bincount(query, weights=weight, minlength=rows)
+        by_known: FloatVector = np.bincount(query, weights=weight, minlength=rows).astype(np.float64)
         pays = self._wanted[block][query] == self._offered[point]
         self._linked[block] = np.bincount(query, weights=weight * pays, minlength=rows) / by_known
-        query, point = _pairs(on_rest == on_rest.min(axis=1, keepdims=True))
+        return least, by_known
+
+    def meet(
+        self, block: slice, on_known: FloatMatrix, on_rest: FloatMatrix, by_known: tuple[FloatVector, FloatVector]
+    ) -> None:
+        """Distances over all columns that are no quasi-identifiers, beside what `link` gave."""
+        rows = on_rest.shape[0]
+        _, query, point = lowest(on_rest)
         weight = self._weight[point]
         by_rest = np.bincount(query, weights=weight, minlength=rows)
-        self._met[block] = np.bincount(query, weights=weight * near[query, point], minlength=rows) / (
-            by_known * by_rest
-        )
-        if self.places:
-            query, point = _pairs(on_given == on_given.min(axis=1, keepdims=True))
-            weight = self._weight[point]
-            total = np.bincount(query, weights=weight, minlength=rows)
-            for place in self.places:
-                right = self.queries.cells[block, place][query] == self.base.cells[point, place]
-                self._guessed[place][block] = np.bincount(query, weights=weight * right, minlength=rows) / total
+        near = on_known[query, point] == by_known[0][query]
+        both = np.bincount(query, weights=weight * near, minlength=rows)
+        self._met[block] = both / (by_known[1] * by_rest)
+
+    def guess(self, block: slice, on_given: FloatMatrix) -> None:
+        """Distances over all columns that are not sensitive."""
+        rows = on_given.shape[0]
+        _, query, point = lowest(on_given)
+        weight = self._weight[point]
+        total = np.bincount(query, weights=weight, minlength=rows)
+        for place in self.places:
+            right = self.queries.cells[block, place][query] == self.base.cells[point, place]
+            self._guessed[place][block] = np.bincount(query, weights=weight * right, minlength=rows) / total
 
     def found(self, ours: Distinct, theirs: Distinct, squared_unit: float) -> Nearness:
         """Everything by row instead of by kind of row."""
@@ -227,8 +261,3 @@ def nearest_of(squared: FloatMatrix, places: IntMatrix, counts: IntVector) -> Fl
     reached = np.cumsum(counts[np.take_along_axis(places, order, axis=1)], axis=1)
     at = [np.minimum((reached <= rank).sum(axis=1), last) for rank in range(NEIGHBOURS)]
     return np.take_along_axis(few, np.stack(at, axis=1), axis=1)
-
-
-def _pairs(mask: npt.NDArray[np.bool_]) -> tuple[IntVector, IntVector]:
-    """Where the mask is true: rows and columns."""
-    return np.divmod(np.flatnonzero(mask), max(mask.shape[1], 1))

@@ -170,7 +170,11 @@ class Group:
         """A random choice of persons who have about that many rows together, or all of them."""
         if len(self.rows) <= rows:
             return self
-        return self.take(rng.permutation(self.persons)[: max(int(self.persons * rows / len(self.rows)), 1)])
+        return self.some(max(int(self.persons * rows / len(self.rows)), 1), rng)
+
+    def some(self, persons: int, rng: np.random.Generator) -> Group:
+        """A random choice of so many persons, or all of them."""
+        return self if self.persons <= persons else self.take(rng.permutation(self.persons)[:persons])
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +210,16 @@ class People:
         reference = self.reference.at_most(rows // 2, rng)
         return People(self.fit.at_most(rows, rng), joined(evaluation, reference), evaluation, reference)
 
+    def some(self, persons: int, rng: np.random.Generator) -> People:
+        """A random choice of so many persons on each side, or all of them."""
+        if max(self.fit.persons, self.control.persons) <= persons:
+            return self
+        if self.control.persons <= persons:
+            return People(self.fit.some(persons, rng), self.control, self.evaluation, self.reference)
+        evaluation = self.evaluation.some((persons + 1) // 2, rng)
+        reference = self.reference.some(persons // 2, rng)
+        return People(self.fit.some(persons, rng), joined(evaluation, reference), evaluation, reference)
+
 
 def joined(*groups: Group) -> Group:
     """All persons of several groups, those of the first one first."""
@@ -238,7 +252,11 @@ def fingerprints(tables: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int64
     words = attack_generator(0x5EED)
     together = np.concatenate(list(tables))
     printed = np.empty(together.shape, dtype=np.uint64)
-    for place, column in enumerate(together.T):
-        levels, level = np.unique(column, return_inverse=True)
-        printed[:, place] = words.integers(0, 2**64, size=len(levels), dtype=np.uint64)[level.reshape(-1)]
+    for place, column in enumerate(np.ascontiguousarray(together.T)):
+        if column.dtype == np.int64 and column.min(initial=0) >= 0 and column.max(initial=0) < len(column):
+            levels, level = 1 + int(column.max(initial=0)), column  # codes number themselves
+        else:
+            different, level = np.unique(column, return_inverse=True)
+            levels = len(different)
+        printed[:, place] = words.integers(0, 2**64, size=levels, dtype=np.uint64)[level.reshape(-1)]
     return list(np.split(printed, np.cumsum([len(table) for table in tables])[:-1]))

@@ -131,10 +131,10 @@ def shuffles(
         if len(drawn) == 1:
             yield drawn[0][1].astype(np.float64).T
             continue
-        labels = np.zeros((drawn[0][1].shape[0], len(member)))
+        labels = np.empty((len(member), drawn[0][1].shape[0]))
         for part, chosen in drawn:
-            labels[:, part] = chosen
-        yield labels.T
+            labels[part] = chosen.T
+        yield labels
 
 
 def _drawn(persons: int, members: int, draws: int, rng: np.random.Generator) -> BoolMatrix:

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat, excess
-from attacks.distances import one_thread
+from attacks.distances import LOOKED_UP, lowest, one_thread, passes
 from attacks.intervals import Rate
 from attacks.linkage import matches
-from attacks.people import BoolVector, FloatVector, Group, IntMatrix, IntVector, People, Rows, joined, keys, roles
+from attacks.people import BoolVector, FloatVector, Group, IntVector, People, Rows, joined, keys, roles
 from dpsynth import Column
 
 CONFIDENT = {"all links": 1.0, "most confident tenth": 0.1, "most confident hundredth": 0.01}
@@ -39,11 +40,11 @@ GAP = -9  # the cell of a missing value
 PARTNERS = np.array([0.70, 0.10, 0.05, 0.0])  # how often partners agree so; the rest of the time as often as strangers
 BELIEF = 20.0  # pairs of partners that this expectation is worth
 ROUNDS = 15
-FEW = 32  # values of more kinds than this are compared pair by pair, and only their cells by a matrix product
+FEW = 128  # values of more kinds than this are compared pair by pair, and only their cells are looked up
+COUNTED = 10  # columns whose levels of agreement are counted by a table of all combinations
 MOST_CELLS = 256  # with more cells than this, lesser agreement is not looked at
 UNIT = 64.0  # weights are whole multiples of 1 / UNIT bits, so that sums are exact and equal ones compare equal
 MOST = 20.0  # bits that one column can speak for or against a link
-BLOCK = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +170,14 @@ class Compared:
         counts = [np.bincount(codes, minlength=len(kinds)) for codes in (mine, theirs)]
         return cls(mine, theirs[distinct], cell, counts[1], _strangers(counts[0], counts[1], cell))
 
-    def levels(self, mine: IntVector, theirs: IntVector) -> IntMatrix:
+    def levels(self, mine: IntVector, theirs: IntVector) -> npt.NDArray[np.int8]:
         """How values with these codes agree; shape (mine, theirs)."""
-        apart = np.abs(self.cell[mine][:, None] - self.cell[theirs][None, :])
-        level = np.where(apart == 0, CELL, np.where(apart == 1, NEAR, ELSE))
-        level[mine[:, None] == theirs[None, :]] = SAME
+        cell = self.cell.astype(np.int32)
+        apart = np.abs(cell[mine][:, None] - cell[theirs][None, :])
+        level = np.full(apart.shape, ELSE, dtype=np.int8)
+        np.copyto(level, NEAR, where=apart == 1)
+        np.copyto(level, CELL, where=apart == 0)
+        np.copyto(level, SAME, where=mine.astype(np.int32)[:, None] == theirs.astype(np.int32)[None, :])
         return level
 
     def weights(self, partners: FloatVector) -> tuple[FloatVector, FloatVector]:
@@ -221,15 +225,7 @@ class Comparison:
         independently, both among partners and among strangers.
         """
         often = np.bincount(self.which).astype(np.float64)
-        number = np.zeros(len(sample) * len(often), dtype=np.int64)
-        for at, column in enumerate(self.columns):
-            number = number * LEVELS + column.levels(column.first[sample], column.second).reshape(-1)
-            if at % 20 == 19:
-                number = np.unique(number, return_inverse=True)[1].reshape(-1)
-        _, first, kind = np.unique(number, return_index=True, return_inverse=True)
-        pairs = np.bincount(kind.reshape(-1), weights=np.tile(often, len(sample)))
-        mine, theirs = sample[first // len(often)], first % len(often)
-        levels = [_each(column, mine, theirs) for column in self.columns]
+        pairs, levels = self._seen(sample, often)
         expected = [_expected(column.strangers) for column in self.columns]
         strangers = sum(
             np.log(np.maximum(c.strangers, 1e-9))[level] for c, level in zip(self.columns, levels, strict=True)
@@ -246,13 +242,33 @@ class Comparison:
             ]
         return [np.round(p, 9) for p in partners]
 
+    def _seen(self, sample: IntVector, often: FloatVector) -> tuple[FloatVector, list[IntVector]]:
+        """The different ways in which pairs agree: how often each occurs, and the levels by column."""
+        number = np.zeros(len(sample) * len(often), dtype=np.int64)
+        for at, column in enumerate(self.columns):
+            number *= LEVELS
+            number += column.levels(column.first[sample], column.second).reshape(-1)
+            if at % 20 == 19:
+                number = np.unique(number, return_inverse=True)[1].reshape(-1)
+        weights = np.tile(often, len(sample))
+        if len(self.columns) <= COUNTED:  # numbers tell the levels themselves
+            kind = np.flatnonzero(np.bincount(number))
+            powers = [LEVELS ** (len(self.columns) - 1 - at) for at in range(len(self.columns))]
+            pairs = np.bincount(number, weights=weights)[kind]
+            return pairs.astype(np.float64), [kind // power % LEVELS for power in powers]
+        _, first, kind = np.unique(number, return_index=True, return_inverse=True)
+        mine, theirs = sample[first // len(often)], first % len(often)
+        levels = [_each(column, mine, theirs) for column in self.columns]
+        return np.bincount(kind.reshape(-1), weights=weights).astype(np.float64), levels
+
     def links(self, partners: list[FloatVector]) -> tuple[IntVector, IntVector, FloatVector]:
         """The likeliest partners: pairs (row, distinct synthetic row), and the bits that speak for each row's.
 
-        A matrix product adds up what is said by values of few kinds, or by the cells of others; what equal values of
-        these say besides is added pair by pair.
+        What values of few kinds say, or the cells of others, is looked up for all synthetic rows at once; what equal
+        values of these say besides is added pair by pair. Columns with too much to look up go through a matrix product.
         """
-        left, right, alike = [], [], []
+        rows, count = len(self.columns[0].first), len(self.columns[0].second)
+        left, right, looked_up, alike = [np.zeros((rows, 1))], [np.zeros((count, 1))], [], []
         for column, agreement in zip(self.columns, partners, strict=True):
             same, lesser = column.weights(agreement)
             place = np.unique(column.cell, return_inverse=True)[1].reshape(-1)
@@ -262,29 +278,36 @@ class Comparison:
             kinds = np.unique(place, return_index=True)[1]
             missed = ELSE
             if len(kinds) <= MOST_CELLS:
-                weight, missed = lesser[column.levels(kinds, kinds)], CELL
-                np.fill_diagonal(weight, same if by_value else lesser[CELL])
-                left.append(weight[place[column.first]])
-                right.append(place[column.second][:, None] == np.arange(len(kinds)))
+                weight, missed = -lesser[column.levels(kinds, kinds)], CELL  # against a link: the least is sought
+                np.fill_diagonal(weight, -same if by_value else -lesser[CELL])
+                mine, theirs = place[column.first], place[column.second]
+                if len(kinds) * count <= LOOKED_UP:
+                    looked_up.append((mine.tolist(), np.take(weight.astype(np.float32), theirs, axis=1)))
+                else:
+                    left.append(weight[mine])
+                    right.append(theirs[:, None] == np.arange(len(kinds)))
             if not by_value:
-                alike.append((column.first, *_sorted(column.second, len(place)), (same - lesser[missed])))
-        rows, count = len(self.columns[0].first), len(self.columns[0].second)
-        queries = np.concatenate([np.zeros((rows, 1)), *left], axis=1).astype(np.float32)
-        offers = np.ascontiguousarray(np.concatenate([np.zeros((count, 1)), *right], axis=1).astype(np.float32).T)
+                alike.append((column.first, *_sorted(column.second, len(place)), lesser[missed] - same))
+        queries = np.concatenate(left, axis=1).astype(np.float32)
+        offers = np.ascontiguousarray(np.concatenate(right, axis=1).astype(np.float32).T)
         query, point, best = [], [], np.empty(rows)
-        size = max(BLOCK // max(count, 1), 1)
-        for start in range(0, rows, size):
-            part = slice(start, min(start + size, rows))
-            total = queries[part] @ offers
-            for first, order, starts, bonus in alike:
-                mine = first[part]
-                pairs = starts[mine + 1] - starts[mine]
-                i = np.repeat(np.arange(len(mine)), pairs)
-                within = np.arange(len(i)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-                total[i, order[starts[mine][i] + within]] += bonus[mine][i]
-            best[part] = total.max(axis=1)
-            i, j = np.divmod(np.flatnonzero(total == best[part, None].astype(np.float32)), count)
-            query.append(i + start)
+        for part, (total,) in passes(rows, count, np.float32, 1):
+            if len(left) > 1:
+                np.matmul(queries[part], offers, out=total)
+            else:
+                total[:] = 0
+            for mine, said in looked_up:
+                for row, kind in zip(total, mine[part], strict=True):
+                    row += said[kind]
+            for first, order, starts, less in alike:
+                here = first[part]
+                pairs_of = starts[here + 1] - starts[here]
+                i = np.repeat(np.arange(len(here)), pairs_of)
+                within = np.arange(len(i)) - np.repeat(np.cumsum(pairs_of) - pairs_of, pairs_of)
+                total[i, order[starts[here][i] + within]] += less[here][i]
+            least, i, j = lowest(total)
+            best[part] = -least
+            query.append(i + part.start)
             point.append(j)
         return np.concatenate(query), np.concatenate(point), best / UNIT
 

@@ -10,7 +10,7 @@ Counts are class P3. Who the exposed persons are is class P4: `Register.persons`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,12 +103,13 @@ class Register:
     def of(cls, exposed: Sequence[Exposed]) -> Register:
         """The register of what some attacks found."""
         everybody = tuple(_counts(one, "", "", *_all(one)) for one in exposed)
-        cells = [
-            (one, column, cell, *_inside(one, place, code))
-            for one in exposed
-            for place, code, column, cell in _cells(one)
-        ]
-        large = [entry for entry in cells if _comparable(*entry)]
+        large: list[tuple[Exposed, str, str, BoolVector, BoolVector]] = []
+        groups_of: dict[tuple[int, int], list[tuple[str, str, BoolVector, BoolVector]]] = {}
+        for one in exposed:  # most attacks are judged on the same persons
+            sides = id(one.fit), id(one.control)
+            if sides not in groups_of:
+                groups_of[sides] = [group for group in _inside(one) if _comparable(*group)]
+            large += [(one, *group) for group in groups_of[sides]]
         confidence = 1 - ALPHA / max(len(large), 1)
         groups = tuple(_counts(*entry, confidence=confidence) for entry in large)
         return cls(everybody=everybody, groups=groups, times=_times(exposed), persons=_persons(exposed))
@@ -139,14 +140,15 @@ def _label(column: Column, code: int) -> str:
     return f"{edges[code]:g} to {edges[code + 1]:g}"
 
 
-def _inside(one: Exposed, place: int, code: int) -> tuple[BoolVector, BoolVector]:
-    """Which persons of each side have a row in the cell."""
-    fit, control = (group.any(group.rows.cells[:, place] == code) for group in (one.fit, one.control))
-    return fit, control
+def _inside(one: Exposed) -> Iterator[tuple[str, str, BoolVector, BoolVector]]:
+    """The groups by name, and which persons of each side have a row in the cell."""
+    for place, code, column, cell in _cells(one):
+        fit, control = (group.any(group.rows.cells[:, place] == code) for group in (one.fit, one.control))
+        yield column, cell, fit, control
 
 
-def _comparable(one: Exposed, column: str, cell: str, fit: BoolVector, control: BoolVector) -> bool:
-    return all(int(side.sum()) >= SMALLEST for side in (fit, ~fit, control, ~control))
+def _comparable(column: str, cell: str, fit: BoolVector, control: BoolVector) -> bool:
+    return all(SMALLEST <= int(side.sum()) <= len(side) - SMALLEST for side in (fit, control))
 
 
 def _counts(
@@ -161,15 +163,17 @@ def _counts(
         cell=cell,
         fit=int(fit.sum()),
         control=int(control.sum()),
-        exposed_fit=int(one.fit_hits[fit].sum()),
-        exposed_control=int(one.control_hits[control].sum()),
-        excess=excess(_rate(one.fit_hits[fit]), _rate(one.control_hits[control])),
+        exposed_fit=int((one.fit_hits & fit).sum()),
+        exposed_control=int((one.control_hits & control).sum()),
+        excess=excess(_rate(one.fit_hits, fit), _rate(one.control_hits, control)),
         beyond=beyond,
     )
 
 
-def _rate(hits: BoolVector) -> Rate:
-    return Rate.over_persons(hits.astype(np.float64))
+def _rate(hits: BoolVector, group: BoolVector) -> Rate:
+    """How often an attack succeeded on the persons of a group: a trial each."""
+    persons = int(group.sum())
+    return Rate(value=int((hits & group).sum()) / persons, trials=float(persons), persons=persons)
 
 
 def _beyond(one: Exposed, fit: BoolVector, control: BoolVector, confidence: float) -> Interval:
@@ -178,7 +182,7 @@ def _beyond(one: Exposed, fit: BoolVector, control: BoolVector, confidence: floa
     """
     centre, low, high = 0.0, 0.0, 0.0
     for sign, ours, theirs in ((1, fit, control), (-1, ~fit, ~control)):
-        rates = _rate(one.fit_hits[ours]), _rate(one.control_hits[theirs])
+        rates = _rate(one.fit_hits, ours), _rate(one.control_hits, theirs)
         gap, interval = rates[0].value - rates[1].value, difference(*rates, confidence)
         centre += sign * gap
         below, above = gap - interval.low, interval.high - gap

@@ -15,16 +15,17 @@ Source of the criterion: Article 29 Working Party, Opinion 05/2014 (WP216); chan
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 from scipy.special import gammaln
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat
 from attacks.intervals import FloatVector, Rate, difference
-from attacks.people import MISSING, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
+from attacks.people import MISSING, BoolVector, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
 
 GUESSES = 2000
 COLUMNS = 6  # a predicate uses two columns up to so many
@@ -32,6 +33,7 @@ LEAVES = 500  # boxes around single rows
 CUTS = 60  # of a box, at most
 FEWEST = 50  # with fewer predicates left nothing can be said
 STYLES = ("cell", "value", "tail")
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +63,18 @@ class SinglingOut:
             needs = f"needs about {max(GUESSES - len(synthetic), FEWEST)} more synthetic rows, or rarer combinations of values"
             return Finding(gap=Gap(status="incomplete", reason=reason, needs=needs))
 
+        sizes = int(member.sum()), int((~member).sum())
+        chances = [alone(np.arange(size + 1.0), size, crowd) for size in sizes]
+        matched = {name: _matched(game) for name, game in games.items()}
+
         def isolated(labels: FloatMatrix) -> FloatMatrix:
-            sizes = int(labels[:, 0].sum()), int((1 - labels[:, 0]).sum())
-            found = []
-            for game in games.values():
-                everybody = np.asarray(game.sum(axis=1))
-                fit = np.asarray(game @ labels)
+            found, members = [], np.ascontiguousarray(labels, dtype=np.float32)
+            for name, game in games.items():
+                some, everybody = matched[name]
+                fit = np.asarray(some @ members).astype(np.int64)
                 rates = [
-                    alone(side, size, crowd).mean(axis=0)
-                    for side, size in zip((fit, everybody - fit), sizes, strict=True)
+                    chance[side].sum(axis=0) / game.shape[0]
+                    for chance, side in zip(chances, (fit, everybody - fit), strict=True)
                 ]
                 found.append(np.round(rates[0] - rates[1], 12))
             return np.stack(found)
@@ -201,22 +206,24 @@ class Predicates:
         low, high, cell = (np.full((len(rows), columns), fill) for fill in (-np.inf, np.inf, -1.0))
         numeric = np.array([column.is_numeric for column in table.columns])
         lowest = [float(column.binning.edges[0]) if column.is_numeric else 0.0 for column in table.columns]
-        for number, row in enumerate(rows):
-            left = np.arange(len(table))
+        values, cells = np.ascontiguousarray(table.values.T), np.ascontiguousarray(table.cells.T)
+        everybody = np.arange(len(table))
+        for number, row in enumerate(rows.tolist()):
+            left, mine_all = np.delete(everybody, row), table.values[row].tolist()
             for _ in range(CUTS):
-                left = left[left != row]
                 if not len(left):
                     break
                 place, other = int(rng.integers(columns)), left[rng.integers(len(left))]
-                mine, theirs = table.values[row, place], table.values[other, place]
+                mine, theirs = mine_all[place], float(values[place, other])
                 if mine == theirs:
                     continue
-                there = table.values[left, place]
                 if not numeric[place] or mine == MISSING:
-                    code = table.cells[row, place]
+                    code = cells[place, row]
                     cell[number, place] = code
-                    left = left[table.cells[left, place] == code]
-                elif theirs == MISSING:  # it has a number at all
+                    left = left[cells[place][left] == code]
+                    continue
+                there = values[place][left]
+                if theirs == MISSING:  # it has a number at all
                     low[number, place] = max(low[number, place], lowest[place])
                     left = left[there != MISSING]
                 elif mine < theirs:
@@ -229,53 +236,51 @@ class Predicates:
 
     def satisfied(self, group: Group) -> sparse.csr_matrix:
         """Which persons satisfy which predicates, by any of their rows; shape (predicates, persons), ones and zeros."""
-        rows = group.rows
-        start, end, order = self._narrowed(rows)
-        size = np.where(end >= 0, end - start, len(rows) + 1)
-        first = size.argmin(axis=1)
-        found = []
-        for number, narrow in enumerate(first):
-            left = order[self._kind(number, narrow)][narrow][start[number, narrow] : end[number, narrow]]
-            for place in np.flatnonzero(end[number] >= 0):
-                if place == narrow or not len(left):
-                    continue
-                if self.cell[number, place] >= 0:
-                    left = left[rows.cells[left, place] == self.cell[number, place]]
-                    continue
-                value = rows.values[left, place]
-                left = left[
-                    (value >= self.low[number, place]) & (value <= self.high[number, place]) & (value != MISSING)
-                ]
-            found.append(np.unique(group.person[left]))
-        ends = np.cumsum([0, *(len(persons) for persons in found)])
-        persons = np.concatenate([np.zeros(0, dtype=np.int64), *found])
-        return sparse.csr_matrix((np.ones(len(persons)), persons, ends), shape=(len(found), group.persons))
+        rows = len(group.rows)
+        bits = self._bits(group.rows)
+        number, place = np.divmod(np.flatnonzero(bits), max(bits.shape[1], 1))  # bytes that are not empty
+        byte, bit = np.divmod(np.flatnonzero(np.unpackbits(bits[number, place])), 8)
+        person = group.person[8 * place[byte] + bit]
+        pairs = number[byte] * group.persons + person  # ascending, and one person's rows stand side by side
+        number, person = np.divmod(pairs[np.diff(pairs, prepend=-1) != 0], max(group.persons, 1))
+        ends = np.searchsorted(number, np.arange(len(self.cell) + 1)) if rows else np.zeros(len(self.cell) + 1)
+        return sparse.csr_matrix((np.ones(len(person)), person, ends), shape=(len(self.cell), group.persons))
 
-    def _kind(self, number: int, place: int) -> int:
-        return int(self.cell[number, place] >= 0)
+    def anybody(self, group: Group) -> BoolVector:
+        """Which predicates are satisfied by anybody; shape (predicates,)."""
+        return np.asarray(self._bits(group.rows).any(axis=1))
 
-    def _narrowed(self, rows: Rows) -> tuple[IntVector, IntVector, tuple[list[IntVector], list[IntVector]]]:
-        """Which rows each single claim leaves: from where to where in the order of the column's values, or of its cells.
+    def _bits(self, rows: Rows) -> Bytes:
+        """Which rows satisfy which predicates, eight to a byte; shape (predicates, bytes).
 
-        Returns:
-            Starts and ends, shape (predicates, columns), ends -1 where nothing is claimed; and for each column the order
-            of rows by value, and by cell.
+        What is claimed of a column is looked up once, however many predicates claim it.
         """
-        start, end = np.zeros(self.cell.shape, dtype=np.int64), np.full(self.cell.shape, -1, dtype=np.int64)
-        orders: tuple[list[IntVector], list[IntVector]] = ([], [])
+        everything = np.packbits(np.ones(len(rows), dtype=bool))
+        bits: Bytes = np.tile(everything, (len(self.cell), 1))
         for place in range(self.cell.shape[1]):
-            values, cells = rows.values[:, place], rows.cells[:, place]
-            by_value, by_cell = np.argsort(values, kind="stable"), np.argsort(cells, kind="stable")
-            orders[0].append(by_value)
-            orders[1].append(by_cell)
             low, high, cell = self.low[:, place], self.high[:, place], self.cell[:, place]
-            bounded, known = (low > -np.inf) | (high < np.inf), values[by_value][: int((values != MISSING).sum())]
-            start[bounded, place] = np.searchsorted(known, low[bounded], side="left")
-            end[bounded, place] = np.searchsorted(known, high[bounded], side="right")
-            there = cell >= 0  # a cell is never claimed together with bounds
-            start[there, place] = np.searchsorted(cells[by_cell], cell[there], side="left")
-            end[there, place] = np.searchsorted(cells[by_cell], cell[there], side="right")
-        return start, np.where(end >= 0, np.maximum(start, end), end), orders
+            cells = rows.cells[:, place]
+            told = np.flatnonzero(cell >= 0)  # a cell is never claimed together with bounds
+            codes, which = np.unique(cell[told], return_inverse=True)
+            bits[told] &= np.packbits(codes[:, None] == cells[None, :], axis=1)[which.reshape(-1)]
+            bounded = np.flatnonzero((low > -np.inf) | (high < np.inf))
+            if not len(bounded):
+                continue
+            known, rank = np.unique(rows.values[:, place], return_inverse=True)
+            rank = rank.reshape(-1).astype(np.int32)
+            numbers = len(known) - (len(known) > 0 and known[-1] == MISSING)
+            first = np.searchsorted(known[:numbers], low[bounded], side="left").astype(np.int32)
+            end = np.searchsorted(known[:numbers], high[bounded], side="right").astype(np.int32)
+            ranges, which = np.unique(np.stack([first, end]), axis=1, return_inverse=True)
+            inside = (ranges[0][:, None] <= rank[None, :]) & (rank[None, :] < ranges[1][:, None])
+            bits[bounded] &= np.packbits(inside, axis=1)[which.reshape(-1)]
+        return bits
+
+
+def _matched(game: sparse.csr_matrix) -> tuple[sparse.csr_matrix, IntMatrix]:
+    """The predicates that fit anybody, and how many persons each of them fits; shape (predicates, 1)."""
+    number = np.diff(game.indptr)
+    return game[number > 0].astype(np.float32), number[number > 0, None].astype(np.int64)
 
 
 def _median(values: FloatVector) -> float:
@@ -285,7 +290,7 @@ def _median(values: FloatVector) -> float:
 
 def _game(predicates: Predicates, judge: Group, sides: Group) -> sparse.csr_matrix:
     """Who satisfies the predicates that nobody of the judging reference satisfies; shape (predicates, persons)."""
-    common = np.asarray(predicates.satisfied(judge).sum(axis=1)).reshape(-1) > 0
+    common = predicates.anybody(judge)
     kept = Predicates(predicates.low[~common], predicates.high[~common], predicates.cell[~common])
     return kept.satisfied(sides)
 

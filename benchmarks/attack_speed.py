@@ -11,8 +11,8 @@ all threads and children, so it does not depend on what else the machine does as
 What is comparable: anonymeter's singling out (one column, and four), linkability (2,000 targets) and inference of the two
 sensitive columns (2,000 targets), each with its control; sdmetrics' NewRowSynthesis (exact matches),
 DCROverfittingProtection (nearest records) and DisclosureProtection (inference). Ours is the whole suite, every person a
-target, with a leaky copy attacked beside the table as positive control: twice the work. Every run adds a line to
-`benchmarks/results/attack_speed.jsonl`.
+target, with a leaky copy attacked beside the table as positive control. Attacks run two at a time: "parts" holds the
+seconds from the start of one to the start of the next. Every run adds a line to `benchmarks/results/attack_speed.jsonl`.
 """
 
 from __future__ import annotations

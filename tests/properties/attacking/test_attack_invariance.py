@@ -31,9 +31,10 @@ def numbers(result: Any) -> list[Any]:
     return [(r.id, r.estimate, r.interval, r.p_value, r.p_adjusted, r.positive_control, r.measures) for r in result]
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_order_does_not_matter(tables: ModuleType, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "controls"), [(1, 2500), (3, 2500), (2, 60)])
+def test_order_does_not_matter(tables: ModuleType, rows: int, controls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, positive controls and random choices included."""
+    monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", controls)
     rng = np.random.default_rng(0)
     sample = tables.split(tables.population(160, rng, rows=rows), rng)
     synthetic = tables.joined(tables.population(60, rng, rows=rows).records, sample.fit.records.take(np.arange(20)))

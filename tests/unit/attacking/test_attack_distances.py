@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attacks import distances
-from attacks.distances import APART, UNIT, Metric, blocks, nearest, ties
+from attacks.distances import APART, GROUP, UNIT, Metric, blocks, lowest, nearest, ties
 from attacks.people import Rows
 from dpsynth import Column, Records, Schema
 
@@ -97,6 +97,44 @@ def test_wide_categories_differ_by_one_unit() -> None:
     points = Metric(rows).points(rows)
     assert points.near.shape[1] == 0
     assert nearest(points, points.take(np.array([0])))[:, 0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_levels_that_are_looked_up_are_as_far_apart_as_those_compared(
+    light: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the base does not have, too."""
+    rng = np.random.default_rng(0)
+    wide = tuple(Column(name=n, type="category", values=tuple(map(str, range(60)))) for n in "abcdef")
+    schema = Schema(table="t", columns=(*wide, Column(name="x", type="number", minimum=0, maximum=1)))
+    codes = rng.integers(5, 60, size=(6, 70))
+    codes[:, :30] = rng.integers(0, 40, size=(6, 30))
+    rows = Rows.of(
+        Records(schema, {n: codes[i].astype(np.int32) for i, n in enumerate("abcdef")} | {"x": rng.random(70)})
+    )
+    points = Metric(rows).points(rows)
+    if light:
+        points = points.light(7)
+    ours, theirs = points.take(np.arange(30)), points.take(np.arange(30, 70))
+    found = [squared.copy() for _, squared in blocks(ours, theirs)]
+    monkeypatch.setattr(distances, "LOOKED_UP", 0)
+    compared = [squared.copy() for _, squared in blocks(ours, theirs)]
+    assert all((a == b).all() for a, b in zip(found, compared, strict=True))
+    apart = (codes[:, :30, None] != codes[:, None, 30:]).sum(axis=0)
+    assert (np.round(np.concatenate(found) / points.unit**2 - apart) <= 1).all()
+    assert (np.concatenate(found) >= apart * float(points.unit) ** 2).all()
+
+
+@pytest.mark.parametrize("columns", [1, GROUP - 1, GROUP, GROUP + 1, 5 * GROUP, 40 * GROUP + 3])
+@pytest.mark.parametrize("kinds", [1, 2, 50, 10**6])
+def test_the_lowest_of_each_row_are_found_with_all_ties(columns: int, kinds: int) -> None:
+    squared = np.random.default_rng(columns).integers(0, kinds, size=(30, columns)).astype(np.float32)
+    least, query, point = lowest(squared)
+    assert (least == squared.min(axis=1)).all()
+    assert (np.diff(query) >= 0).all()
+    expected = set(zip(*np.nonzero(squared == least[:, None]), strict=True))
+    assert len(query) == len(expected)
+    assert set(zip(query, point, strict=True)) == expected
 
 
 def test_fewer_points_than_neighbours(rows: tuple[Rows, Rows]) -> None:

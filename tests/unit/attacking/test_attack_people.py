@@ -18,6 +18,26 @@ def shuffled(sample: PersonRecords, seed: int) -> PersonRecords:
     return PersonRecords(records=sample.records.take(rows), person=names[sample.person][rows], persons=sample.persons)
 
 
+def people_of(tables: ModuleType, persons: int, *, control: float = 0.5) -> People:
+    rng = np.random.default_rng(4)
+    return People.of(tables.split(tables.population(persons, rng, rows=3), rng, control=control), rng=rng)
+
+
+@pytest.mark.parametrize("control", [0.1, 0.5, 0.9])
+def test_some_people_are_so_many_on_each_side(tables: ModuleType, control: float) -> None:
+    people = people_of(tables, 200, control=control)
+    some = people.some(31, np.random.default_rng(0))
+    assert some.fit.persons == min(people.fit.persons, 31)
+    assert some.control.persons == min(people.control.persons, 31)
+    assert some.evaluation.persons + some.reference.persons == some.control.persons
+    assert 0 <= some.evaluation.persons - some.reference.persons <= 1
+    assert set(some.control.origin) == set(some.evaluation.origin) | set(some.reference.origin)
+    for side in ("fit", "evaluation", "reference"):
+        assert set(getattr(some, side).origin) <= set(getattr(people, side).origin)
+        assert getattr(some, side).rows.values.shape[0] == len(getattr(some, side).person)
+    assert people.some(200, np.random.default_rng(0)) is people
+
+
 @pytest.fixture(scope="module")
 def sides(tables: ModuleType) -> tuple[PersonRecords, PersonRecords]:
     rng = np.random.default_rng(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from types import ModuleType
@@ -9,8 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from attacks import ATTACKS, AttackResult, Interval, PositiveControl, Rate, run_suite
-from attacks.base import holm
+from attacks import ATTACKS, AttackResult, Interval, PositiveControl, Rate, nearness, run_suite
+from attacks.base import Finding, Gap, excess, holm
+from attacks.people import People, Rows
+from attacks.suite import CROWDED, SuiteResult, _controlled, _Leaky
 from dpsynth import Column, Cost, PersonRecords, Records, ReviewSample, Schema, tpr_bound
 
 
@@ -250,6 +254,179 @@ def test_large_tables_are_attacked_through_a_sample(tables: ModuleType, monkeypa
     assert results["exact_match"].n == 800
     assert "exact_match" in results.leaks
     assert "nearest_record" in results.leaks
+
+
+# ---- positive controls, and two attacks at a time ----------------------------------------------------------------
+
+
+def without_controls(results: SuiteResult) -> list[AttackResult]:
+    return [replace(result, positive_control=None) for result in results]
+
+
+def controls(results: SuiteResult) -> list[PositiveControl | None]:
+    return [result.positive_control for result in results]
+
+
+@pytest.fixture(scope="module")
+def town(tables: ModuleType) -> tuple[ReviewSample, Records]:
+    rng = np.random.default_rng(7)
+    return tables.split(tables.population(420, rng), rng), tables.population(300, rng).records
+
+
+def test_a_small_control_asks_about_a_choice_of_persons(tables: ModuleType) -> None:
+    """The leaky table stays as dense as the one under attack."""
+    rng = np.random.default_rng(0)
+    people = People.of(tables.split(tables.population(6000, rng, rows=2), rng), rng=rng)
+    leaky = _Leaky(people, Rows.of(tables.population(4000, rng).records), 0)
+    assert leaky.some.fit.persons == leaky.some.control.persons == 2500
+    assert leaky.some is leaky.some
+    assert leaky.table is leaky.table
+    assert len(leaky.table) == 4000
+    rows = {row.tobytes() for row in people.fit.rows.values}
+    assert all(row.tobytes() in rows for row in leaky.table.values)
+
+
+def test_in_a_crowd_nobody_is_alone_though_some_of_it_are(tables: ModuleType) -> None:
+    """Why a copy of a part of the persons is no control: in a few hundred combinations of values that part is unique."""
+    rng = np.random.default_rng(1)
+    sizes, persons = (8, 8, 8), 900
+    columns = tuple(
+        Column(name=f"c{i}", type="category", values=tuple(map(str, range(size)))) for i, size in enumerate(sizes)
+    )
+    schema = Schema(table="t", columns=columns)
+
+    def side(number: int) -> PersonRecords:
+        codes = {f"c{i}": rng.integers(size, size=number).astype(np.int32) for i, size in enumerate(sizes)}
+        return PersonRecords(records=Records(schema, codes), person=np.arange(number), persons=number)
+
+    people = People.of(ReviewSample(fit=side(persons), control=side(persons)), rng=rng)
+    part = people.some(90, rng)
+    found = [
+        ATTACKS["exact_match"].run(asked, asked.fit.rows, rng=rng).variants["values, all columns"].estimate
+        for asked in (people, part)
+    ]
+    assert found[0] < 0.1 < 0.3 < found[1]
+
+
+def test_tables_of_few_persons_have_controls_of_full_size(
+    town: tuple[ReviewSample, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = People.of(town[0], rng=np.random.default_rng(0))
+    assert _Leaky(people, Rows.of(town[1]), 0).some is people
+    usual = run_suite(*town)
+    monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", 10**9)
+    assert run_suite(*town) == usual
+
+
+def test_a_small_control_changes_nothing_but_itself(
+    town: tuple[ReviewSample, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = run_suite(*town)
+    monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", 120)
+    small = run_suite(*town)
+    assert [r.estimate for r in small] == [r.estimate for r in full]
+    assert [r.p_value for r in small] == [r.p_value for r in full]
+    differ = {a.id for a, b in zip(small, full, strict=True) if a.positive_control != b.positive_control}
+    assert differ >= {"nearest_record", "membership", "linkage", "attribute_inference"}
+    assert not differ & set(CROWDED)
+    for result, whole in zip(small, full, strict=True):
+        assert result.positive_control is not None
+        assert whole.positive_control is not None
+        assert result.positive_control.detected or not whole.positive_control.detected, result.id
+        if result.id in differ:
+            assert result.positive_control.detected
+            assert result.positive_control.interval.low > result.chance + 0.1
+
+
+@pytest.mark.parametrize(
+    ("seen", "p_value", "sizes"),
+    [(0.6, 0.001, [120]), (0.6, 0.04, [120, 210]), (0.12, 0.001, [120, 210]), (None, None, [120, 210])],
+    ids=["clear", "undetected", "faint", "gap"],
+)
+def test_what_a_small_control_does_not_show_clearly_is_looked_for_at_full_size(
+    town: tuple[ReviewSample, Records],
+    seen: float | None,
+    p_value: float | None,
+    sizes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is found there counts, whatever it is."""
+    people, asked = People.of(town[0], rng=np.random.default_rng(0)), []
+    assert people.fit.persons > 200
+    sizes = [min(size, people.fit.persons) if size == 120 else people.fit.persons for size in sizes]
+
+    def run(_: object, people: People, table: Rows, *, rng: np.random.Generator) -> Finding:
+        asked.append(people.fit.persons)
+        if len(asked) == 2:
+            return Finding(
+                variants={"x": excess(*(Rate(value=v, trials=9e3, persons=9000) for v in (0.3, 0.0)))}, p_value=0.001
+            )
+        if seen is None:
+            return Finding(gap=Gap(status="incomplete", reason="few"))
+        rates = [Rate(value=value, trials=200, persons=200) for value in (seen, 0.0)]
+        return Finding(variants={"x": excess(*rates)}, p_value=p_value)
+
+    monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", 120)
+    monkeypatch.setattr("attacks.membership.Membership.run", run)
+    control = _controlled(ATTACKS["membership"], _Leaky(people, Rows.of(town[1]), 0), 0)
+    assert control is not None
+    assert asked == sizes
+    assert control.detected
+    assert control.estimate == (0.3 if len(sizes) == 2 else seen)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 9])
+def test_results_do_not_depend_on_what_runs_at_the_same_time(
+    town: tuple[ReviewSample, Records], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", 120)
+    usual = run_suite(*town)
+    monkeypatch.setattr("attacks.suite.WORKERS", workers)
+    heard: list[str] = []
+    assert run_suite(*town, progress=heard.append) == usual
+    assert heard == list(ATTACKS)
+
+
+def test_an_attack_that_errs_ends_the_suite(
+    town: tuple[ReviewSample, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("attacks.linkage.Linkage.run", broken)
+    heard: list[str] = []
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        run_suite(*town, progress=heard.append)
+    assert heard == list(ATTACKS)[: len(heard)]
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(*town, progress=interrupted)
+
+
+def test_distances_are_computed_once_whoever_asks_first(
+    town: tuple[ReviewSample, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people, table = People.of(town[0], rng=np.random.default_rng(0)), Rows.of(town[1])
+    computed: list[int] = []
+    plain, ready = nearness._nearness, threading.Barrier(4)
+
+    def counted(*asked: Rows) -> nearness.Nearness:
+        computed.append(1)
+        return plain(*asked)
+
+    def asks(_: int) -> nearness.Nearness:
+        ready.wait()
+        return nearness.nearness(people, table)
+
+    monkeypatch.setattr(nearness, "_nearness", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(asks, range(4)))
+    assert len(computed) == 1
+    assert all(one is found[0] for one in found)
+    assert nearness.nearness(People.of(town[0], rng=np.random.default_rng(1)), table) is not found[0]
 
 
 # ---- what a release tells ------------------------------------------------------------------------------------------

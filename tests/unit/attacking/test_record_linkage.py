@@ -57,6 +57,23 @@ def people(fit: Records, control: Records) -> People:
     return People.of(ReviewSample(fit=persons(fit), control=persons(control)), rng=np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("changed", [{"LOOKED_UP": 0}, {"FEW": 0}, {"FEW": 0, "LOOKED_UP": 0}, {"COUNTED": 0}])
+def test_how_it_is_computed_changes_nothing(changed: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked up, multiplied or added pair by pair."""
+    rng = np.random.default_rng(5)
+    asked, table = Rows.of(rows(200, rng)), Rows.of(rows(300, rng))
+    comparison, sample = Comparison.of(asked, table, KNOWN), np.arange(60)
+    learned = comparison.learned(sample)
+    query, point, best = comparison.links(learned)
+    for name, value in changed.items():
+        monkeypatch.setattr(f"attacks.record_linkage.{name}", value)
+    again = comparison.learned(sample)
+    assert all((a == b).all() for a, b in zip(again, learned, strict=True))
+    links = comparison.links(again)
+    assert (links[2] == best).all()
+    assert set(zip(links[0], links[1], strict=True)) == set(zip(query, point, strict=True))
+
+
 def agreement(first: Rows, second: Rows, i: int, j: int, place: int) -> int:
     """How two values agree, said once more in the plainest way."""
     column, gap = first.columns[place], first.columns[place].size - 1
