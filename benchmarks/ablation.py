@@ -23,7 +23,7 @@ from benchmarks.run import DELTA
 from benchmarks.tables import Split, load
 from dpsynth import Cap, Curator, Table
 from dpsynth.models import estimation
-from dpsynth.synthesizers import selection
+from dpsynth.synthesizers import aim, selection
 from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.mst import Mst
@@ -54,6 +54,10 @@ VARIANTS: dict[str, tuple[Synthesizer, Change]] = {
     "shrunk once, not again in the second sweep": (Aim(), setting(estimation, "_SHRINKING", 1)),
     "shrunk in four sweeps": (Aim(), setting(estimation, "_SHRINKING", 4)),
     "12 sweeps in place of 6": (Aim(), setting(estimation, "_SWEEPS", 12)),
+    "no triples (they are looked at from about epsilon 3 on)": (
+        Aim(),
+        setting(aim, "_triples", lambda schema, cells: {}),
+    ),
     "rare cells not merged": (Aim(least=0.0), nullcontext),
     "cells merged below 6 sigma": (Aim(least=6.0), nullcontext),
     "one round": (Aim(round_shares=ONE_ROUND), nullcontext),

@@ -56,7 +56,8 @@ def measure(split: Split, peer: str, epsilon: str, seed: int, *, limit_s: int = 
     """
     environment, method = peer.split("/")
     record: dict[str, Any] = {"table": split.name, "peer": peer, "version": None, "epsilon": float(epsilon)}
-    record |= {"delta": float(DELTA), "seed": seed, "tv1": None, "tv2": None, "tv3": None, "auc": None}
+    record |= {"delta": float(DELTA), "seed": seed, "tv1": None, "tv2": None, "tv3": None, "coverage": None}
+    record |= {"group_tv": None, "auc": None}
     record |= {"kmarginal": None, "fit_cpu_s": None, "sample_cpu_s": None, "process_cpu_s": None, "peak_mb": None}
     with tempfile.TemporaryDirectory() as folder:
         source, target, log = (Path(folder) / name for name in ("in.npz", "out.npz", "log"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = {
-    "tv1": ".4f", "tv2": ".4f", "tv3": ".4f", "auc": ".3f", "kmarginal": ".1f", "fit_cpu_s": ".2f",
+    "tv1": ".4f", "tv2": ".4f", "tv3": ".4f", "coverage": ".3f", "group_tv": ".3f", "auc": ".3f", "kmarginal": ".1f", "fit_cpu_s": ".2f",
     "sample_cpu_s": ".2f", "peak_mb": ".0f",
 }  # fmt: skip
 Record = dict[str, Any]
@@ -39,7 +39,7 @@ def markdown(records: Sequence[Record]) -> str:
 
 
 def mean(runs: Sequence[Record], name: str, form: str) -> str:
-    values = [run[name] for run in runs if run[name] is not None]
+    values = [run[name] for run in runs if run.get(name) is not None]
     return format(sum(values) / len(values), form) if values else ""
 
 

@@ -23,6 +23,7 @@ from dpsynth.errors import UsageError
 from dpsynth.mechanisms.base import Columns
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import Forest, anything
+from dpsynth.models.estimation import noisy_total
 from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema, quoted
@@ -40,6 +41,12 @@ from dpsynth.synthesizers.selection import (
 
 _CELL_ROWS = 20_000_000  # cells of the model times rows of noise on a cell of a marginal
 _LEAST_CELLS = 200_000
+_TRIPLES = range(
+    2_000, 5_001
+)  # cells of a triple, with a standard deviation of noise a cell, from which triples are looked at, and at most
+_TRIPLES_COLUMNS = 20  # beyond, there are too many triples to score each
+_ROUNDS = (Fraction(1, 3), Fraction(2, 3))
+_ROUNDS_WITH_TRIPLES = (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
 _MOST_COLUMNS = 60  # beyond, finding the cliques takes longer than all the rest
 
 
@@ -49,12 +56,13 @@ class Aim(Marginals):
 
     Args:
         workload: Names of two or more columns that matter together, with a positive weight each; None for all pairs,
-            with weight one.
+            with weight one, and, where the noise is small enough to show them, the triples of at most 5,000 cells.
         max_cells: Of all cliques of the model together; nothing is measured that would need more. The more noise, the
             smaller the model that serves best: fewer are used from 10 rows of noise a cell on, down to a tenth.
         one_way_share: Part of rho for the one-way marginals.
         selection_share: Part of rho for the scores of all rounds.
-        round_shares: Parts of the rest for the measurements of each round; they add up to one.
+        round_shares: Parts of the rest for the measurements of each round; they add up to one. None for a third and two
+            thirds, or, with triples, for a fifth and twice two fifths.
         least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
     """
 
@@ -62,14 +70,14 @@ class Aim(Marginals):
     max_cells: int = 2_000_000
     one_way_share: Fraction = Fraction(1, 5)
     selection_share: Fraction = Fraction(1, 20)
-    round_shares: tuple[Fraction, ...] = (Fraction(1, 3), Fraction(2, 3))
+    round_shares: tuple[Fraction, ...] | None = None
     least: float = 3.0
     name: str = "aim"
 
     def __post_init__(self) -> None:
         if min(self.one_way_share, self.selection_share, 1 - self.one_way_share - self.selection_share) <= 0:
             raise ValueError("the shares of the one-way marginals, the selection and the rounds must be positive")
-        if sum(self.round_shares) != 1 or min(self.round_shares) <= 0:
+        if self.round_shares is not None and (sum(self.round_shares) != 1 or min(self.round_shares) <= 0):
             raise ValueError("the shares of the rounds must be positive and add up to one")
 
     def check(self, schema: Schema) -> None:
@@ -82,12 +90,16 @@ class Aim(Marginals):
     def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
         schema = curator.schema
         weights = self._weights(schema)
+        round_shares = self.round_shares or _ROUNDS
         progress("one-way marginals, with all of the budget")
         if not weights:  # one column: nothing to measure together
             return GraphicalModel.fitted(schema, one_way(curator, rho=budget.rho), groups=[])
         found = one_way(curator, rho=budget.rho * self.one_way_share)
         for_pairs = unspent = budget.rho * (1 - self.one_way_share - self.selection_share)
         sigma = guessed_sigma(curator, rho=for_pairs)
+        if self.workload is None and (triples := _triples(schema, round(noisy_total(found) / sigma))):
+            weights |= triples
+            round_shares = self.round_shares or _ROUNDS_WITH_TRIPLES
         max_cells = round(min(self.max_cells, max(_LEAST_CELLS, _CELL_ROWS / sigma)))
         coarse = merged(schema, found, least=self.least, room=max_cells // 4)
         curator.coarsen(coarse)
@@ -96,20 +108,20 @@ class Aim(Marginals):
         sizes, held = frame(schema, [], coarse)
         candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
         scoring = DiscreteGaussian.calibrated(
-            rho=budget.rho * self.selection_share / len(self.round_shares),
+            rho=budget.rho * self.selection_share / len(round_shares),
             l2_squared=max(1, len(candidates)) * curator.unit.l1**2,
         )
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
         planned = 1 - self.one_way_share
-        for number, share in enumerate(self.round_shares, start=1):
-            last = number == len(self.round_shares)
-            progress(f"round {number} of {len(self.round_shares)}, at least {float(planned):.0%} of the budget left")
-            planned -= self.selection_share / len(self.round_shares) + share * for_pairs / budget.rho
+        for number, share in enumerate(round_shares, start=1):
+            last = number == len(round_shares)
+            progress(f"round {number} of {len(round_shares)}, at least {float(planned):.0%} of the budget left")
+            planned -= self.selection_share / len(round_shares) + share * for_pairs / budget.rho
             if candidates:
                 scores = curator.score(candidates, expected_of(model, candidates), scoring)
             else:  # nothing to score: what that would have cost goes to the measurements
                 scores = np.zeros(0, dtype=np.int64)
-                unspent += budget.rho * self.selection_share / len(self.round_shares)
+                unspent += budget.rho * self.selection_share / len(round_shares)
             known = {m.columns for m in found}
             chosen = worth_measuring(
                 {c: weights[c] * float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
@@ -144,3 +156,13 @@ class Aim(Marginals):
                 )
             out[tuple(sorted(schema.index(name) for name in names))] = weight
         return out
+
+
+def _triples(schema: Schema, cells: int) -> dict[Columns, float]:
+    """The triples of at most so many cells, with weight one; none where only small ones would be worth a look."""
+    sizes = schema.sizes
+    if cells < _TRIPLES.start or len(sizes) > _TRIPLES_COLUMNS:
+        return {}
+    most = min(cells, _TRIPLES.stop - 1)
+    sets = combinations(range(len(sizes)), 3)
+    return {columns: 1.0 for columns in sets if math.prod(sizes[column] for column in columns) <= most}

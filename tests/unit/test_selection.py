@@ -22,7 +22,7 @@ from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.models.junction_tree import JunctionTree
 from dpsynth.privacy import Cap, Cost
 from dpsynth.schema import Column, Constraint, Schema
-from dpsynth.synthesizers.aim import Aim
+from dpsynth.synthesizers.aim import Aim, _triples
 from dpsynth.synthesizers.selection import (
     check_pairs,
     expected_alone,
@@ -231,6 +231,27 @@ def test_aim_never_grows_a_model_past_its_bound(
     assert model.tree.cells <= max(max_cells, sum(schema.sizes) + links)
     if max_cells > 60:
         assert any(len(m.columns) == 2 for m in model.measurements)
+
+
+@pytest.mark.parametrize(("epsilon", "columns", "most"), [(100, 3, 3), (1, 3, 2), (100, 21, 2)])
+def test_aim_looks_at_triples_where_noise_lets_it_and_columns_are_few(
+    epsilon: int, columns: int, most: int, make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    """Three columns of which each pair is independent, but two give the third: only the triple shows it."""
+    rng, schema = np.random.default_rng(1), make_schema([4] * columns)
+    rows = rng.integers(0, 4, (20_000, columns))
+    rows[:, 2] = (rows[:, 0] + rows[:, 1]) % 4
+    curator = open_curator(make_frame(rows, columns=columns), schema, seed=1)
+    model = Aim().fit(curator, budget=Cap.of(epsilon, "1e-6").cost)
+    assert max(len(m.columns) for m in model.measurements) == most
+
+
+def test_triples_are_those_that_have_few_enough_cells(make_schema: Any) -> None:
+    schema = make_schema([10, 20, 30, 2])
+    assert _triples(schema, 1_999) == {}
+    assert set(_triples(schema, 2_000)) == {(0, 1, 3), (0, 2, 3), (1, 2, 3)}
+    assert set(_triples(schema, 10**9)) == {(0, 1, 3), (0, 2, 3), (1, 2, 3)}
+    assert set(_triples(make_schema([10, 20, 25]), 10**9)) == {(0, 1, 2)}
 
 
 def test_pairs_with_too_many_cells_are_refused_from_the_schema(make_schema: Any) -> None:
