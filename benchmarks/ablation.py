@@ -54,7 +54,7 @@ VARIANTS: dict[str, tuple[Synthesizer, Change]] = {
     "shrunk once, not again in the second sweep": (Aim(), setting(estimation, "_SHRINKING", 1)),
     "shrunk in four sweeps": (Aim(), setting(estimation, "_SHRINKING", 4)),
     "12 sweeps in place of 6": (Aim(), setting(estimation, "_SWEEPS", 12)),
-    "no triples (they are looked at from about epsilon 3 on)": (
+    "no triples": (
         Aim(),
         setting(aim, "_triples", lambda schema, cells: {}),
     ),
