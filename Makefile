@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+SMARTNOISE := .venv-smartnoise
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint smartnoise clean
 
 demo: $(READY)
 	$(PY) -m dpsynth.cli demo
@@ -26,5 +27,13 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
+# SmartNoise's synthesizers, in an environment of their own (docs/smartnoise.md): about 2 GB, a few minutes.
+smartnoise: $(SMARTNOISE)/.ready
+
+$(SMARTNOISE)/.ready: constraints-smartnoise.txt
+	$(PYTHON) -m venv $(SMARTNOISE)
+	$(SMARTNOISE)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-smartnoise.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(SMARTNOISE) build *.egg-info

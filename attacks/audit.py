@@ -198,7 +198,7 @@ class Audit:
             "claim": {
                 "epsilon": self.claim.epsilon,
                 "delta": self.claim.delta,
-                "rho": None if self.claim.cost is None else str(self.claim.cost.rho),
+                "rho": None if self.claim.cost is None or not self.claim.cost.is_zcdp else str(self.claim.cost.rho),
             },
             "confidence": 1 - ERROR,
             "fits": dict(self.plan.fits),
@@ -588,7 +588,7 @@ def _shown(found: CanaryResult) -> str:
 
 
 def _claimed(claim: Claim) -> str:
-    curve = "" if claim.cost is None else f", rho {float(claim.cost.rho):.3g}"
+    curve = "" if claim.cost is None or not claim.cost.is_zcdp else f", rho {float(claim.cost.rho):.3g}"
     return f"epsilon {claim.epsilon:g} at delta {claim.delta:g}{curve}"
 
 

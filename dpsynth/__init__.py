@@ -29,17 +29,19 @@ from dpsynth.models.graphical import GraphicalModel
 from dpsynth.privacy import Cap, Cost, PrivacyUnit, advantage_bound, tpr_bound
 from dpsynth.randomness import attack_generator
 from dpsynth.reading import check_header
-from dpsynth.rehearsal import Rehearsal, Trial, read_for_attack
+from dpsynth.rehearsal import Rehearsal, read_for_attack
 from dpsynth.release import Release
 from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.synthesizers.base import Implementation, Marginals, Synthesizer
 from dpsynth.synthesizers.independent import Independent
 from dpsynth.synthesizers.mst import Mst
-from dpsynth.synthesizers.registry import SYNTHESIZERS
+from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
 from dpsynth.table import Records, Table
+from dpsynth.trial import Trial
 from dpsynth.version import __version__
 
 __all__ = [
+    "EXTERNAL",
     "SYNTHESIZERS",
     "AlreadyRan",
     "Anchor",

@@ -3,6 +3,8 @@
 A `Curator` is the only object that holds private rows. Each answer is charged to its reservation before it is
 computed, and leaves with its noise. Algorithms receive the curator, never a table, so they cannot forget to pay.
 
+What another program may see goes the same way: `ask` charges what the program claims, then runs it.
+
 The one exception is `review_sample`: both sides of the split, for the attack suite. Everything made from it is
 class P3 and stays in the house.
 """
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
@@ -21,13 +24,15 @@ import numpy.typing as npt
 from dpsynth import reading, split
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
-from dpsynth.errors import BoundToProcess, PrivacyRefusal, UnitMismatch, UsageError
+from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
+from dpsynth.external import Program
 from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
 from dpsynth.privacy import PrivacyUnit
-from dpsynth.randomness import Private, SystemRng
+from dpsynth.randomness import Private, Rng, SystemRng, UInt64Vector
 from dpsynth.schema import Schema
 from dpsynth.table import Records, Table
 from dpsynth.throw_away import ThrowAway
@@ -39,6 +44,7 @@ _LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far bel
 
 BoolVector = npt.NDArray[np.bool_]
 IntVector = npt.NDArray[np.int64]
+FloatVector = npt.NDArray[np.float64]
 
 
 Purse: TypeAlias = Reservation | ThrowAway
@@ -107,6 +113,82 @@ class AttackCounts:
     persons_fit: int
     persons_control: int
     sigma: float
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PersonBatch:
+    """The rows of some persons as cell codes, each person's in a block of the same size. Private.
+
+    Args:
+        codes: Shape (persons, max_rows, columns), int32; zeros where there is no row.
+        present: Which of these are rows; shape (persons, max_rows).
+        coins: 64 secret random bits of each person's own, for whatever is drawn about that person; shape (persons,).
+    """
+
+    codes: npt.NDArray[np.int32]
+    present: BoolVector
+    coins: UInt64Vector
+
+    @property
+    def persons(self) -> int:
+        return len(self.codes)
+
+    def part(self, persons: slice) -> PersonBatch:
+        """Some of the persons."""
+        return PersonBatch(codes=self.codes[persons], present=self.present[persons], coins=self.coins[persons])
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise BoundToProcess("private rows cannot be copied or pickled")
+
+
+class PersonGradients(Protocol):
+    """A question of DP-SGD: one vector a person, made from that person's own rows and coins alone."""
+
+    @property
+    def size(self) -> int:
+        """Length of the vectors."""
+        ...
+
+    def clipped_sum(self, batch: PersonBatch, *, clip: float) -> FloatVector:
+        """The sum over persons of one vector each, whose L2 norm is at most `clip`; always finite.
+
+        One vector for all rows of a person, clipped once: a vector for each row would let a person count several times.
+        """
+        ...
+
+
+class Training(Private):
+    """A schedule of noisy steps that was paid for in full before the first; `Curator.train` makes it.
+
+    Privacy: each step takes every person by a fresh coin, and adds noise to a sum that one person moves by at most
+    `clip`. Coins follow no order that means anything: they are independent and alike, so who else is there does not
+    change how anybody's fall.
+    """
+
+    def __init__(self, rows: _Rows, mechanism: SampledGaussian, reservation: Purse, *, rng: Rng) -> None:
+        super().__init__()
+        self._rows, self._reservation, self._rng = rows, reservation, rng
+        self.mechanism = mechanism
+        self._left = mechanism.steps
+        self._lock = Lock()
+
+    def noisy_sum(self, question: PersonGradients) -> FloatVector:
+        """The next step: the sum over a fresh Poisson batch, with noise.
+
+        Raises:
+            BudgetExceeded: all steps were taken.
+        """
+        self._here()
+        self._reservation.require_started()
+        with self._lock:
+            if self._left == 0:
+                raise BudgetExceeded("all steps that were paid for are taken: plan more of them beforehand")
+            self._left -= 1
+        chosen = np.flatnonzero(self.mechanism.batch(len(self._rows), rng=self._rng))
+        total = np.zeros(question.size)
+        if len(chosen):
+            total += question.clipped_sum(self._rows.batch(chosen, rng=self._rng), clip=self.mechanism.clip)
+        return self.mechanism.add_noise(total, rng=self._rng)
 
 
 class Curator(Private):
@@ -282,6 +364,37 @@ class Curator(Private):
             sigma=mechanism.sigma,
         )
 
+    def train(self, mechanism: SampledGaussian) -> Training:
+        """Steps of DP-SGD on the persons of the fit side, all of them charged here.
+
+        Privacy: one person moves the sum of a step by at most `mechanism.clip` (add/remove) or twice that (replace).
+        """
+        self._here()
+        cost = mechanism.cost(neighbours=self.unit.neighbours)
+        self._reservation.spend(cost, purpose="training steps")
+        return Training(
+            _Rows(self._sample.fit, max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
+        )
+
+    def ask(self, program: Program) -> Records:
+        """Runs another program on the rows of the fit side, without their unit, and returns the rows that it wrote.
+
+        The rows are as the schema has them: at most `max_rows` of a unit, clamped, undeclared cells settled. Whether
+        the program runs to its end, and how long that takes, may depend on the rows; no claim covers it.
+
+        Args:
+            program: Made for `schema.released()`; its epsilon and delta are its promise for one row.
+        Privacy: what the program claims for one row, by group privacy for a unit of k (add/remove) or 2k (replace)
+            rows. It is charged before a row is handed out, and nobody here can prove it.
+        Raises:
+            OperationError: the program failed, took too long, or wrote no table in the schema. The charge stays.
+        """
+        self._here()
+        if not isinstance(program, Program) or program.schema != self.schema.released():
+            raise TypeError("rows are handed to a Program for this schema's released columns, and to nothing else")
+        self._reservation.spend(program.promise.cost(self.unit), purpose="another program's claim")
+        return program.run(self._sample.fit.records.to_frame()).rows
+
     def review_sample(self) -> ReviewSample:
         """Both sides of the split, for the internal review: class P3, free of charge because it never leaves."""
         self._here()
@@ -294,6 +407,29 @@ def _check_purse(reservation: object) -> None:
         raise PrivacyRefusal(
             "a curator spends from a ledger's reservation only, or in a rehearsal from its throw-away purse"
         )
+
+
+class _Rows:
+    """Persons' rows as codes, in an order that follows from the rows alone: that of the file says nothing."""
+
+    def __init__(self, sample: PersonRecords, *, max_rows: int) -> None:
+        codes = np.ascontiguousarray(Table.encode(sample.records).codes)
+        order = np.lexsort((*codes.T[::-1], sample.person))
+        codes, person = codes[order], sample.person[order]
+        place = np.arange(len(codes)) - np.searchsorted(person, person)
+        self._codes = np.zeros((sample.persons, max_rows, codes.shape[1]), dtype=np.int32)
+        self._present = np.zeros((sample.persons, max_rows), dtype=bool)
+        self._codes[person, place], self._present[person, place] = codes, True
+        flat = np.where(self._present[:, :, None], self._codes, -1)
+        flat = flat.reshape(sample.persons, max_rows * codes.shape[1])
+        ranked = np.lexsort(flat.T[::-1])
+        self._codes, self._present = self._codes[ranked], self._present[ranked]
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def batch(self, chosen: IntVector, *, rng: Rng) -> PersonBatch:
+        return PersonBatch(codes=self._codes[chosen], present=self._present[chosen], coins=rng.words(len(chosen)))
 
 
 def _check_unit(schema: Schema, reservation: Purse) -> None:

@@ -1,8 +1,10 @@
 """Any program as a generator: `CMD --train IN.parquet --schema S.toml --rows N --epsilon E --delta D --seed K --out OUT.parquet`.
 
 The program reads IN and the schema, writes OUT with N synthetic rows in the schema's modelled columns, and exits with 0.
-E and D are its promise for the schema's unit and neighbouring relation; a unit's rows are not cut to `max_rows` before
-the program sees them. K is a fresh seed from the system's entropy, which nobody keeps.
+In an audit E and D are its promise for the schema's unit and neighbouring relation, and a unit's rows are not cut to
+`max_rows` before the program sees them. In a release (`Curator.ask`) the program gets the bounded rows without their unit,
+under a schema whose unit is a row, and E and D are its promise for one row more or less. K is a fresh seed from the
+system's entropy, which nobody keeps.
 
 Files lie in a folder of their own that only the user can enter, and are removed whatever happens; the program's temporary
 files go there too (TMPDIR). What it says on its own output is thrown away unread, because it may quote rows. What it
@@ -26,17 +28,16 @@ from typing import TYPE_CHECKING
 
 from dpsynth import reading
 from dpsynth.errors import DataFileError, OperationError, UsageError
-from dpsynth.privacy import Cost, Number, exact
-from dpsynth.rehearsal import Trial, check_rows
+from dpsynth.privacy import Cost, Number, RowPromise, exact
 from dpsynth.schema import Schema
 from dpsynth.table import Records
+from dpsynth.trial import Trial, check_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TIMEOUT = 600.0
 """Seconds that one run may take, unless told otherwise."""
-_LARGEST_EPSILON = 10**9
 _BY_HAND = "run it by hand on a table that is not private, to see what it says"
 
 
@@ -57,7 +58,7 @@ class Program:
     def __init__(
         self, command: str, schema: Schema, *, epsilon: Number, delta: Number, rows: int, timeout: float = TIMEOUT
     ) -> None:
-        self._words = _split(command)
+        self._words = words_of(command)
         check_rows(rows)
         if not 0 < timeout < float("inf"):
             raise UsageError("--timeout must be a positive number of seconds")
@@ -65,10 +66,7 @@ class Program:
         self.schema = schema
         self.name = "external"  # and not the command, which may name private paths
         stated, mass = exact(epsilon, name="--epsilon"), exact(delta, name="--delta")
-        if not (0 < stated <= _LARGEST_EPSILON and 0 <= mass < 1):
-            raise UsageError(
-                f"--epsilon must be positive and at most {_LARGEST_EPSILON}, --delta at least 0 and below 1"
-            )
+        self.promise = RowPromise(epsilon=stated, delta=mass)
         self.epsilon, self.delta = float(stated), float(mass)
         self.cost: Cost | None = None
         self._rows = rows
@@ -141,7 +139,12 @@ class Program:
         return records
 
 
-def _split(command: str) -> list[str]:
+def words_of(command: str) -> list[str]:
+    """The words of a command, as a shell would split it.
+
+    Raises:
+        UsageError: there is no such program.
+    """
     try:
         words = shlex.split(command)
     except ValueError:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cache, lru_cache, wraps
 from typing import Any, Literal, TypeAlias, TypeVar, cast
@@ -43,6 +43,8 @@ _LARGEST_EPSILON = 10**9  # nothing is protected long before
 _EXPONENT = 1000  # decimal exponents beyond this are a slip of the pen
 _UNBOUNDED = 10**9 * NANO  # stands for "nothing is known at this order"
 _DIGITS = Context(prec=60)
+_FIFTEEN_UP, _SIX_DOWN = Context(prec=15, rounding=ROUND_CEILING), Context(prec=6, rounding=ROUND_FLOOR)
+_LARGEST_EXPONENT = 600  # e to the power of more leaves no delta that a program could be told
 _SLACK = Decimal(10) ** -40  # far above the rounding of 60 digits, far below one nano-unit
 
 
@@ -109,6 +111,15 @@ def _conversion(order: Fraction, delta: Fraction) -> Decimal:
     Source: [CKS20] Proposition 12 solved for epsilon.
     """
     return _log_inverse(delta) / (_decimal(order) - 1) + _order_term(order)
+
+
+@_with_60_digits
+def _response_loss(epsilon: Fraction, order: Fraction) -> int:
+    """The Renyi loss of randomised response with `epsilon` at `order`, in nano-units, rounded up."""
+    e, a = _decimal(epsilon), _decimal(order)
+    log_total = _DIGITS.ln(1 + _DIGITS.exp(e))
+    first, second = e * a - log_total, e * (1 - a) - log_total  # p^a q^(1-a) and q^a p^(1-a)
+    return _ceil_nano((first + _DIGITS.ln(1 + _DIGITS.exp(second - first))) / (a - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +193,6 @@ class Cost:
         return cls(rho=Fraction(rho), delta0=Fraction(delta0))
 
     @classmethod
-    @_with_60_digits
     def approximate(cls, epsilon: Number, delta: Number) -> Cost:
         """The cost of any (epsilon, delta)-DP step, about which nothing else is known.
 
@@ -193,15 +203,7 @@ class Cost:
         eps, delta0 = exact(epsilon, name="epsilon"), exact(delta, name="delta")
         if eps < 0 or not 0 <= delta0 < 1:
             raise UsageError("epsilon must be at least 0 and delta in [0, 1)")
-        e = _decimal(eps)
-        log_total = _DIGITS.ln(1 + _DIGITS.exp(e))
-
-        def loss(order: Fraction) -> int:
-            a = _decimal(order)
-            first, second = e * a - log_total, e * (1 - a) - log_total  # p^a q^(1-a) and q^a p^(1-a)
-            return _ceil_nano((first + _DIGITS.ln(1 + _DIGITS.exp(second - first))) / (a - 1))
-
-        return cls(extra=tuple(loss(order) for order in ORDERS) if eps else (), delta0=delta0)
+        return cls(extra=tuple(_response_loss(eps, order) for order in ORDERS) if eps else (), delta0=delta0)
 
     def __add__(self, other: Cost) -> Cost:
         if self.extra and other.extra:
@@ -270,6 +272,92 @@ class Cost:
         ):
             raise ValueError("not a cost")
         return cls(Fraction(data["rho"]), tuple(data.get("extra", ())), Fraction(data["delta0"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPromise:
+    """What another program claims: (epsilon, delta)-DP for tables that differ by one row more or less.
+
+    Args:
+        epsilon, delta: As the program is told them, exact.
+    """
+
+    epsilon: Fraction
+    delta: Fraction
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epsilon <= _LARGEST_EPSILON and 0 <= self.delta < 1):
+            raise UsageError(
+                f"--epsilon must be positive and at most {_LARGEST_EPSILON}, --delta at least 0 and below 1"
+            )
+
+    @_with_60_digits
+    def of_unit(self, unit: PrivacyUnit) -> tuple[Fraction, Fraction]:
+        """The (epsilon, delta) that follows for a unit; delta rounded up, and 1 if nothing follows.
+
+        With k rows to add or remove on the way from one neighbour to the other it is k epsilon, and delta times
+        k e^((k-1) epsilon). Under "replace" k rows go and k come: 2 k steps. Source: Dwork, Roth, The algorithmic
+        foundations of differential privacy, 2014, Theorem 2.2, and the sum over its k steps for delta.
+        """
+        k = unit.l1
+        if not self.delta:
+            return k * self.epsilon, Fraction(0)
+        exponent = (k - 1) * _decimal(self.epsilon)
+        if exponent > _LARGEST_EXPONENT:
+            return k * self.epsilon, Fraction(1)
+        grown = _decimal(self.delta) * k * _DIGITS.exp(exponent)
+        return k * self.epsilon, min(Fraction(1), Fraction(_FIFTEEN_UP.plus(grown * (1 + _SLACK))))
+
+    def cost(self, unit: PrivacyUnit) -> Cost:
+        """What keeping this promise costs a unit, supposing that it is kept.
+
+        Raises:
+            UsageError: nothing follows for the unit.
+        """
+        epsilon, delta = self.of_unit(unit)
+        if delta >= 1:
+            raise UsageError(
+                "the claim for one row says nothing about a unit of so many rows: lower epsilon or max_rows"
+            )
+        return Cost.approximate(epsilon, delta)
+
+    @classmethod
+    def within(cls, unit: PrivacyUnit, *, order: Fraction, nano: int, delta0: Fraction, pure: bool) -> RowPromise:
+        """The weakest promise for one row whose cost for a unit is within a limit at one order.
+
+        Args:
+            order, nano, delta0: The limit, as in `Cap`.
+            pure: Whether the program's promise has no delta.
+        Raises:
+            UsageError: no promise is strong enough.
+        """
+
+        def fits(steps: int) -> bool:  # of 1e-9
+            return _response_loss(Fraction(steps, NANO) * unit.l1, order) <= nano
+
+        low, high = 0, 1
+        while fits(high) and high < _LARGEST_EPSILON * NANO:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        epsilon = Fraction(low, NANO)
+        delta = Fraction(0) if pure else _least_delta(unit.l1, epsilon, delta0)
+        if not epsilon or not (pure or delta):
+            raise UsageError(
+                f"the promise leaves nothing for a claim about single rows, of which {unit.l1} make a difference: raise "
+                "--epsilon or --delta, or lower max_rows"
+            )
+        return cls(epsilon=epsilon, delta=delta)
+
+
+@_with_60_digits
+def _least_delta(k: int, epsilon: Fraction, delta0: Fraction) -> Fraction:
+    """The largest delta for one row, of six digits, that grows to at most `delta0` over k rows; 0 if there is none."""
+    exponent = (k - 1) * _decimal(epsilon)
+    if exponent > _LARGEST_EXPONENT or not delta0:
+        return Fraction(0)
+    return Fraction(_SIX_DOWN.plus(_decimal(delta0) / (k * _DIGITS.exp(exponent)) * (1 - _SLACK)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -413,7 +413,9 @@ def _codes(column: Column) -> dict[str, int]:
     """The code of every text that a schema declares for a column."""
     if column.type == "boolean":
         return {text: code for code, texts in enumerate((column.false, column.true)) for text in texts or ()}
-    return {text: code for code, text in enumerate(column.values or ())}
+    return {
+        text: code for code, text in enumerate(column.labels if column.values else ())
+    }  # "other" is one where declared
 
 
 def _native(found: object) -> object:

@@ -11,60 +11,38 @@ audit runs thousands of them. A trial on a table made from a schema is public.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from dpsynth.coarsening import Coarse
 from dpsynth.curator import Curator, PersonRecords
-from dpsynth.errors import BoundToProcess, UsageError
-from dpsynth.mechanisms.base import Measurement
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import check_constraints
+from dpsynth.models.rows import drawn
 from dpsynth.privacy import Cap, Cost, Number
 from dpsynth.randomness import sampling_generator
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Synthesizer
+from dpsynth.synthesizers.external import External
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.table import Records
 from dpsynth.throw_away import ThrowAway
+from dpsynth.trial import MOST_ROWS, Trial, check_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 20_000_000
-"""Synthetic rows, at most."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Trial:
-    """What one run of a generator left for an attacker to read: rows and noisy counts, and no model.
-
-    It refuses to be copied or pickled, and a model made of its measurements refuses to be saved. Its rows are rows like
-    any others: who writes them to a file keeps something as private as what went in.
-
-    Args:
-        rows: The synthetic rows, in `schema.released()`.
-        measurements: The noisy counts behind them, where the generator is our own.
-        coarse: The columns that follow the schema's in these.
-    """
-
-    rows: Records
-    measurements: tuple[Measurement, ...] = ()
-    coarse: tuple[Coarse, ...] = ()
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise BoundToProcess("a trial cannot be copied or pickled: an audit reads it and lets it go")
-
 
 class Rehearsal:
-    """A synthesizer of ours with the whole pipeline around it, as `release` runs it without a holdout.
+    """A synthesizer with the whole pipeline around it, as `release` runs it without a holdout.
+
+    Another program is told the (epsilon, delta) under test, converted to single rows. In a release it is told less, for
+    what the conversion to the ledger's measure costs.
 
     Args:
         schema: What the table looks like; complete, and no draft.
         synthesizer: A name in the registry, or a synthesizer.
         epsilon, delta: The promise; the budget follows from it as for a release.
-        rows: Synthetic rows; None takes the noisy number of rows, as a release does.
+        rows: Synthetic rows; None takes the noisy number of rows, as a release does. Of another program the recipe says.
     Raises:
         IncompleteSchema: the schema is a draft or has blanks.
         UsageError: `release` would refuse this, too.
@@ -79,7 +57,7 @@ class Rehearsal:
         delta: Number,
         rows: int | None = None,
     ) -> None:
-        recipe = synthesizer_named(synthesizer) if isinstance(synthesizer, str) else synthesizer
+        recipe = synthesizer_named(synthesizer, rows=rows) if isinstance(synthesizer, str) else synthesizer
         promise = Cap.of(epsilon, delta)
         check_rows(rows)
         schema.require_complete()
@@ -88,8 +66,12 @@ class Rehearsal:
         self.schema = schema
         self.name = recipe.name
         self.epsilon, self.delta = float(promise.epsilon), float(promise.delta)
-        self._budget = recipe.cost(schema, promise=promise, share=Fraction(1))
-        self.cost: Cost | None = self._budget
+        self.cost: Cost | None = None  # another program shows no noisy counts
+        if isinstance(recipe, External):
+            self._budget = recipe.claimed(schema, epsilon=promise.epsilon, delta=promise.delta)
+            self.delta = float(self._budget.delta0)  # none where the program promises none: the sharper claim
+        else:
+            self._budget = self.cost = recipe.cost(schema, promise=promise, share=Fraction(1))
         self._recipe = recipe
         self._rows = rows
         self._released = schema.released()
@@ -110,9 +92,8 @@ class Rehearsal:
             model = self._recipe.fit(curator, budget=self._budget)
         finally:
             purse.close()
-        rng = sampling_generator()
         rows = rows_to_sample(model, self.schema) if self._rows is None else self._rows
-        records = model.sample(rows, rng=rng).decode(rng=rng)
+        _, records = drawn(model, rows, rng=sampling_generator())
         return Trial(
             rows=Records(self._released, records.columns),
             measurements=tuple(model.measurements),
@@ -133,12 +114,6 @@ def read_for_attack(frame: pd.DataFrame, schema: Schema) -> PersonRecords:
         return Curator.of_frame(frame, schema, purse).review_sample().fit
     finally:
         purse.close()
-
-
-def check_rows(rows: int | None) -> None:
-    """Refuses a number of synthetic rows that nobody can want."""
-    if rows is not None and not 1 <= rows <= MOST_ROWS:
-        raise UsageError(f"--rows must be at least 1 and at most {MOST_ROWS}")
 
 
 def rows_to_sample(model: Model, schema: Schema) -> int:

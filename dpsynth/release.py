@@ -26,7 +26,7 @@ from typing import Any
 
 from dpsynth.errors import IntegrityError, OperationError, UsageError
 from dpsynth.ledger import Anchor
-from dpsynth.models.graphical import GraphicalModel
+from dpsynth.models.stored import StoredModel, load_model
 from dpsynth.schema import Schema
 
 MANIFEST_FORMAT = "dpsynth.manifest/1"
@@ -100,9 +100,9 @@ class Release:
         """The schema that the synthetic rows are in."""
         return Schema.load(self.folder / "schema.toml")
 
-    def model(self) -> GraphicalModel:
+    def model(self) -> StoredModel:
         """The model, for drawing more rows."""
-        return GraphicalModel.load(self.folder / "model", self.schema)
+        return load_model(self.folder / "model", self.schema)
 
     def require_whole(self) -> None:
         """Refuses to go on with files that are not those of the manifest.

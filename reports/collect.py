@@ -17,7 +17,9 @@ from typing import Any
 import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
 from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
+from dpsynth.privacy import NANO, ORDERS
 from reports.evidence import Evidence, Leaf
+from reports.paths import CLAIMED, RENYI, ZCDP
 from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
@@ -75,6 +77,7 @@ class Run:
         distances: Synthetic marginals against the noisy measurements.
         groups: Declared groups of people against their noisy counts.
         attacks: DP-noised results, empty without a holdout.
+        claim: The (epsilon, delta) for one unit that another program claims for its part; None where all is zCDP.
     """
 
     release_id: str
@@ -96,6 +99,7 @@ class Run:
     distances: Sequence[Distance]
     groups: Sequence[Group]
     attacks: Sequence[ChargedAttack]
+    claim: tuple[Fraction, Fraction] | None = None
 
 
 def collect(run: Run) -> Evidence:
@@ -112,10 +116,10 @@ def collect(run: Run) -> Evidence:
         },
         "release": {
             "release_id": _p0(run.release_id, "random"),
-            "kind": _p0("data and model", "setting"),
+            "kind": _p0("data and model" if run.claim is None else "data", "setting"),
             "synthesizer": _p0(run.synthesizer, "setting"),
             "choice": _p0(run.choice, "setting, or the schema"),
-            "rows": Leaf(run.rows, "P1", "setting, or the noisy total of the fit side"),
+            "rows": Leaf(run.rows, "P1", "setting, public bound, or the noisy total of the fit side"),
             "purpose": _p0(run.purpose, "setting"),
             "published": _p0(run.published, "setting"),
         },
@@ -222,27 +226,29 @@ def _constraint(constraint: dpsynth.Constraint) -> dict[str, Leaf]:
 def _guarantee(run: Run) -> dict[str, Any]:
     cost, unit = run.cost, run.schema.unit
     deltas = sorted({run.promise.delta, run.promise.delta / 1000, Fraction(1, 10**5)}, reverse=True)
-    formula = "conversion of the charged zCDP (arXiv:2004.00010, Proposition 12), rounded up"
-    return {
-        "definition": _p0("zCDP", "accountant"),
-        "rho": Leaf(_up(cost.rho), "P0", "charged in the ledger"),
+    formula = "conversion of the charged loss (arXiv:2004.00010, Proposition 12), rounded up"
+    out: dict[str, Any] = {
+        "definition": _p0(CLAIMED if run.claim is not None else RENYI if cost.extra else ZCDP, "accountant"),
+        "rho": _rho(cost, "charged in the ledger")
+        if run.claim is not None
+        else Leaf(_up(cost.rho), "P0", "charged in the ledger"),
         "epsilon": _p0(float(run.promise.epsilon), "the promise that was charged"),
         "delta": _p0(float(run.promise.delta), "the promise that was charged"),
         "unit": _p0(unit.entity, "schema"),
         "profile": [
             {"epsilon": _p0(_up(cost.epsilon(delta)), formula), "delta": _p0(float(delta), "fixed list")}
             for delta in deltas
+            if delta > cost.delta0  # else no epsilon holds
         ],
-        "shares": [
-            {"purpose": _p0(purpose, "accountant"), "rho": _p0(_up(spent.rho), "accountant")}
-            for purpose, spent in run.spending.items()
-        ],
+        "shares": [_share(purpose, spent, run) for purpose, spent in run.spending.items()],
         "covers": _p0(
             (
                 "the synthetic rows and the model file",
                 "the default number of rows, which comes from noisy counts",
                 "every number in the shareable edition of this report",
-            ),
+            )
+            if run.claim is None
+            else ("the synthetic rows", "every number in the shareable edition of this report"),
             "design",
         ),
         "unprotected_quantities": _p0(_unprotected(run), "schema and design"),
@@ -254,20 +260,50 @@ def _guarantee(run: Run) -> dict[str, Any]:
                 "earlier releases about the same people are in the same ledger",
                 "the computer that ran dpsynth, and the people with access to it, may see the rows",
                 "nobody else can watch how long the run takes, or how much memory",
+                *([] if run.claim is None else [f"the claim of {run.implementation.claimed_by} is true"]),
             ),
             "design",
         ),
     }
+    if cost.extra and run.claim is None:
+        out["curve"] = [
+            {"order": _p0(float(order), "fixed list"), "nano": _p0(loss, "charged in the ledger")}
+            for order, loss in zip(ORDERS, cost.extra, strict=True)
+        ]
+    if run.claim is not None:
+        src = "what the program claims for a row, by group privacy for a unit, rounded up"
+        out["claim"] = {name: _p0(_up(part), src) for name, part in zip(("epsilon", "delta"), run.claim, strict=True)}
+    return out
+
+
+def _rho(cost: Cost, src: str) -> Leaf:
+    """The rho of a zCDP cost; of any other cost it would be no bound."""
+    if cost.is_zcdp and not cost.delta0:
+        return Leaf(_up(cost.rho), "P0", src)
+    return Leaf(None, "P0", src, missing="not zCDP: no rho bounds this loss")
+
+
+def _share(purpose: str, spent: Cost, run: Run) -> dict[str, Leaf]:
+    """What was spent on a purpose, as a rho: a Renyi loss counts at the order at which the promise is kept.
+
+    What another program claims has no rho.
+    """
+    if spent.is_zcdp or run.claim is not None:
+        return {"purpose": _p0(purpose, "accountant"), "rho": _rho(spent, "accountant")}
+    order = run.promise.order
+    said = f"{purpose} (Renyi loss at order {float(order):g}, over the order)"
+    return {"purpose": _p0(said, "accountant"), "rho": _p0(_up(Fraction(spent.at(order), NANO) / order), "accountant")}
 
 
 def _unprotected(run: Run) -> tuple[str, ...]:
-    return tuple(f"the domain of {name}, which was read off the data" for name in run.schema.from_data())
+    out = [f"the domain of {name}, which was read off the data" for name in run.schema.from_data()]
+    return (*out, *([] if run.claim is None else ["whether the program ran to its end"]))
 
 
 def _ledger(run: Run) -> dict[str, Any]:
     extract, cap = run.ledger, run.ledger.cap
     mine = run.cost
-    before = Cost(extract.charged.rho - mine.rho, extract.charged.extra, extract.charged.delta0 - mine.delta0)
+    before = _without(extract.charged, mine)
     src = "sum of the charged costs, as if their schedule had been fixed beforehand, rounded up"
     known = extract.imports_not_dp == 0
     missing = "an earlier release without differential privacy has no epsilon"
@@ -292,6 +328,12 @@ def _ledger(run: Run) -> dict[str, Any]:
         "imports_not_dp": _p0(extract.imports_not_dp, "ledger"),
         "verified": _p0(run.ledger_verified, "whole chain, read again"),
     }
+
+
+def _without(charged: Cost, mine: Cost) -> Cost:
+    """What was charged before this release."""
+    extra = tuple(a - b for a, b in zip(charged.extra, mine.extra, strict=True)) if mine.extra else charged.extra
+    return Cost(charged.rho - mine.rho, extra if any(extra) else (), charged.delta0 - mine.delta0)
 
 
 def remaining_epsilon(extract: LedgerExtract) -> float:
@@ -601,7 +643,9 @@ def _limits(run: Run) -> tuple[str, ...]:
         "may be concluded about that person even if their record was never used.",
         f"The guarantee is for one {unit}. Facts shared by many are protected less than facts about one.",
         "Small groups carry the most noise: do not use the synthetic table for decisions about rare categories.",
-        "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
+        "What a network learned of relations between columns was not measured: only single columns were."
+        if run.cost.extra
+        else "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
         "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "
         "the rows are copied, as the tables of what they could have seen say; a few copied rows, or noise that is too "
@@ -611,6 +655,11 @@ def _limits(run: Run) -> tuple[str, ...]:
         out.append(
             "The lifetime limit was raised. The lifetime bound is that of the raised limit, and supposes that the "
             "decision to raise it did not rest on what earlier releases showed."
+        )
+    if run.claim is not None:
+        out.append(
+            f"What the release costs is what {run.implementation.claimed_by} claims for its part. Nobody here has proved "
+            "it; `dpsynth audit` can refute it."
         )
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")

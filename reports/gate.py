@@ -25,15 +25,18 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.errors import DpsynthError, IntegrityError, UsageError
-from dpsynth.privacy import Cost, advantage_bound, tpr_bound
+from dpsynth.privacy import ORDERS, Cost, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.paths import (
     ATTACK_TITLES,
     CHARGED_ATTACKS,
+    CLAIMED,
     NEVER_EMPTY,
     PATHS,
+    RENYI,
     REVIEW_ATTACKS,
     SHAREABLE,
+    ZCDP,
     Value,
     declared,
     fits_kind,
@@ -51,6 +54,7 @@ SCHEMA: Final = "dpsynth.verdict/1"
 
 _CONFIDENCE = 0.9  # an interval of an attack says less than this one and could as well be left out
 _MOST_DAYS = 366  # from the making of the evidence to its review date
+_FLOAT_ORDERS = tuple(float(order) for order in ORDERS)
 _ROUNDING = 1e-6  # evidence is printed with a few digits; consistency is judged with this relative slack
 
 
@@ -439,7 +443,7 @@ def _complete(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResu
         else:
             leaves = [row.get(field) for row in evidence.rows(table)]
         there = all(leaf is not None and leaf.value is not None and rule.holds(leaf.value) for leaf in leaves)
-        if not there and not _without_number(path, evidence):
+        if not there and not _without_number(path, evidence) and not (path in _OF_ZCDP and _has_claim(evidence)):
             lacking.append(path)
     reason = "A report with a blank in it cannot be signed, whatever the policy asks for."
     if lacking:
@@ -480,7 +484,7 @@ def _day(value: Value) -> date | None:
 def _consistent(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
     """The numbers agree with one another: what is stated is not better than what the native measure implies."""
     reason = "Figures that follow from one another are recomputed from the native measure, so that none can be edited."
-    wrong = [*_contradictions(evidence), *_ledger_contradictions(evidence), *_better_than_rho(evidence)]
+    wrong = [*_contradictions(evidence), *_ledger_contradictions(evidence), *_better_than_native(evidence)]
     wrong += [f"{path} lies outside its own interval" for path, leaf in evidence.leaves() if not _is_inside(path, leaf)]
     wrong = list(dict.fromkeys(wrong))
     if wrong:
@@ -514,26 +518,61 @@ def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:
         yield "ledger.remaining is positive although the limit is passed"
 
 
-def _better_than_rho(evidence: Evidence) -> Iterator[str]:
-    """What is stated to be less than the native measure implies, by the same formulas that made it."""
+_OF_ZCDP: Final = ("guarantee.rho", "guarantee.shares[].rho")
+"""What a loss that is not zCDP does not have."""
+
+
+def _has_claim(evidence: Evidence) -> bool:
+    """Whether the native measure is what another program claims, beside which there is no rho."""
+    epsilon, delta = (_number(evidence.value(f"guarantee.claim.{part}")) for part in ("epsilon", "delta"))
+    return epsilon is not None and epsilon > 0 and delta is not None and 0 <= delta < 1
+
+
+def _native(evidence: Evidence) -> tuple[str, Cost] | None:
+    """The charged loss, from what the evidence states natively, and where: a rho, or a claim and the zCDP steps beside it."""
+    if _has_claim(evidence):
+        epsilon, delta = (Fraction(str(evidence.value(f"guarantee.claim.{part}"))) for part in ("epsilon", "delta"))
+        steps = [_cell(row, "rho") or 0.0 for row in evidence.rows("guarantee.shares")]
+        beside = sum((Fraction(rho) for rho in steps if rho > 0), Fraction(0))
+        return "guarantee.claim", Cost.approximate(epsilon, delta) + Cost.zcdp(beside)
     rho = _number(evidence.value("guarantee.rho"))
-    if rho is None or rho <= 0:
+    return ("guarantee.rho", Cost.zcdp(Fraction(rho))) if rho is not None and rho > 0 else None
+
+
+def _better_than_native(evidence: Evidence) -> Iterator[str]:
+    """What is stated to be less than the native measure implies, by the same formulas that made it."""
+    native = _native(evidence)
+    if native is None:
         return  # a matter for `evidence.complete`
+    name, cost = native
+    if _has_claim(evidence) != (evidence.value("guarantee.definition") == CLAIMED):
+        yield "guarantee.claim does not go with guarantee.definition"
+        return
+    if name == "guarantee.rho":
+        rows = evidence.rows("guarantee.curve")
+        curve = tuple(_cell(row, "nano") for row in rows)
+        if evidence.value("guarantee.definition") != (RENYI if rows else ZCDP):
+            yield "guarantee.curve does not go with guarantee.definition"
+            return
+        if rows and (tuple(_cell(row, "order") for row in rows) != _FLOAT_ORDERS or None in curve):
+            yield "guarantee.curve does not give the loss at each order"
+            return
+        cost = Cost(cost.rho, tuple(int(loss) for loss in curve if loss is not None))
     for path, stated, formula, at in _implied(evidence):
         if stated is None or at is None:
             continue
         try:
-            if _is_below(stated, formula(rho, at)):
-                yield f"{path} is smaller than guarantee.rho implies"
+            if _is_below(stated, formula(cost, at)):
+                yield f"{path} is smaller than {name} implies"
         except (DpsynthError, ArithmeticError, ValueError):
-            yield f"{path} cannot be computed from guarantee.rho"
+            yield f"{path} cannot be computed from {name}"
 
 
-Implied: TypeAlias = tuple[str, float | None, Callable[[float, float], float], float | None]
+Implied: TypeAlias = tuple[str, float | None, Callable[[Cost, float], float], float | None]
 
 
 def _implied(evidence: Evidence) -> Iterator[Implied]:
-    """Figures that follow from rho: path, what is stated, the formula, and at which delta or rate."""
+    """Figures that follow from the native measure: path, what is stated, the formula, and at which delta or rate."""
 
     def stated(path: str) -> float | None:
         return _number(evidence.value(path))
@@ -583,20 +622,20 @@ def _number(value: Value) -> float | None:
 
 
 @lru_cache(maxsize=512)
-def _epsilon(rho: float, delta: float) -> float:
-    """The epsilon at delta that a zCDP loss implies."""
-    return float(Cost.zcdp(Fraction(rho)).epsilon(delta))
+def _epsilon(cost: Cost, delta: float) -> float:
+    """The epsilon at delta that a loss implies."""
+    return float(cost.epsilon(delta))
 
 
 @lru_cache(maxsize=512)
-def _detection(rho: float, fpr: float) -> float:
-    """How many are found at most, at a rate of false alarms or from a baseline, by a zCDP loss alone."""
-    return tpr_bound(Cost.zcdp(Fraction(rho)), fpr)
+def _detection(cost: Cost, fpr: float) -> float:
+    """How many are found at most, at a rate of false alarms or from a baseline, by a loss alone."""
+    return tpr_bound(cost, fpr)
 
 
 @lru_cache(maxsize=64)
-def _advantage(rho: float, _: float) -> float:
-    return advantage_bound(Cost.zcdp(Fraction(rho)))
+def _advantage(cost: Cost, _: float) -> float:
+    return advantage_bound(cost)
 
 
 def _flag(rule_id: str, path: str, *, good: bool, state: State, message: str, fine: str, reason: str) -> Check:

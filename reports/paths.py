@@ -98,6 +98,12 @@ def _is_date(text: str) -> bool:
     return True
 
 
+ZCDP: Final = "zCDP"
+RENYI: Final = "zCDP and a Renyi curve"
+CLAIMED: Final = "approximate DP, claimed by another tool"
+"""The definitions of privacy: of a release whose loss is its rho alone, of one that has a curve on top of it, and of one
+whose loss is what another program claims."""
+
 NEVER_EMPTY: Final = frozenset({"columns", "guarantee.profile", "guarantee.shares", "risk.table", "risk.success"})
 """Tables that need a row at least: without one, a page would leave out a chapter and say nothing about it."""
 
@@ -196,6 +202,10 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "domain.from_data": _p0("Domains read off the data"),
         "guarantee.definition": _p0("Definition of privacy"),
         "guarantee.rho": _p1("Privacy loss in its native measure (rho)", "positive"),
+        "guarantee.curve[].order": _p0("Order", "positive", required=False),
+        "guarantee.curve[].nano": _p1("Renyi loss on top of rho, in billionths", "count", required=False),
+        "guarantee.claim.epsilon": _p0("Epsilon that another program claims for its part", "positive", required=False),
+        "guarantee.claim.delta": _p0("Delta that another program claims for its part", "number", required=False),
         "guarantee.epsilon": _p1("Epsilon of this release", "positive"),
         "guarantee.delta": _p0("Delta of this release", "positive"),
         "guarantee.unit": _p0("Unit of privacy"),

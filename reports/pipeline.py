@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,19 @@ from dpsynth import (
     Records,
     Reservation,
     Schema,
+    Synthesizer,
     Table,
     UsageError,
 )
 from dpsynth.models.graphical import check_constraints
+from dpsynth.models.rows import RowsOnly, drawn
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
-from dpsynth.rehearsal import check_rows, rows_to_sample
+from dpsynth.rehearsal import rows_to_sample
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
+from dpsynth.trial import check_rows
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
 from reports.gate import Verdict
@@ -81,7 +85,9 @@ class Settings:
     Args:
         epsilon, delta: The promise, everything included.
         synthesizer: A name in the registry; None for the one that suits the schema.
-        rows: Synthetic rows; None takes the noisy number of rows of the fit side.
+        command: The program that the synthesizer `external` runs.
+        rows: Synthetic rows; None takes the noisy number of rows of the fit side, or where another program makes the rows
+            the schema's `rows_at_most`.
         holdout: Chance of each unit to be held back from the fit and used to attack the release, in [0, 1).
         attack_share: Part of the budget for publishing attack counts; None means 10 % with a holdout, else 0.
         policy: The policy that the gate applies; None for no gate.
@@ -92,6 +98,7 @@ class Settings:
     epsilon: Number
     delta: Number
     synthesizer: str | None = None
+    command: str | None = None
     rows: int | None = None
     holdout: Number = 0
     attack_share: Number | None = None
@@ -117,6 +124,10 @@ class Settings:
     def held_back(self) -> Fraction:
         """`holdout`, exact."""
         return exact(self.holdout, name="--holdout")
+
+    def recipe(self, name: str) -> Synthesizer:
+        """The synthesizer of that name, told the command and the number of rows."""
+        return synthesizer_named(name, command=self.command, rows=self.rows)
 
     @property
     def share(self) -> Fraction:
@@ -147,8 +158,8 @@ def publish(
     Privacy: (epsilon, delta)-DP for the schema's unit and neighbouring relation, of everything under `out/release`.
     """
     promise = settings.promise
-    if settings.synthesizer is not None:
-        synthesizer_named(settings.synthesizer)
+    if settings.synthesizer is not None or settings.command is not None:
+        settings.recipe(settings.synthesizer or "")
     check_free(out)
     dpsynth.check_header(data, schema)
     schema.require_complete()
@@ -159,7 +170,7 @@ def publish(
     if settings.synthesizer is not None:
         choice = Choice(name=settings.synthesizer, reason="asked for")
     name = choice.name
-    synthesizer = synthesizer_named(name)
+    synthesizer = settings.recipe(name)
     synthesizer.check(schema)
     budget = synthesizer.cost(schema, promise=promise, share=1 - settings.share)
     cost = budget + promise.cost.share(settings.share)
@@ -179,10 +190,7 @@ def publish(
                 progress=lambda step: progress(f"learning with {name}: {step}"),
             )
             progress("sampling")
-            rng = sampling_generator()
-            rows = settings.rows or rows_to_sample(model, schema)
-            synthetic = model.sample(rows, rng=rng)
-            records = synthetic.decode(rng=rng)
+            synthetic, records = drawn(model, settings.rows or rows_to_sample(model, schema), rng=sampling_generator())
             charged: tuple[ChargedAttack, ...] = ()
             if settings.share:
                 progress("counting attacks that may be published")
@@ -193,7 +201,7 @@ def publish(
                 schema=schema,
                 synthesizer=synthesizer.name,
                 choice=choice.reason,
-                rows=rows,
+                rows=len(records),
                 purpose=settings.purpose,
                 published="gate" if settings.policy else "no gate: this release must not be published",
                 holdout=settings.held_back,
@@ -207,6 +215,7 @@ def publish(
                 distances=against_measurements(synthetic, model.measurements, model.total, coarse=model.coarse),
                 groups=groups_against_measurements(synthetic, model.measurements, model.total),
                 attacks=charged,
+                claim=model.claim if isinstance(model, RowsOnly) else None,
             )
             progress("writing the release")
             evidence = collect(run).with_disclosure()
@@ -266,12 +275,9 @@ def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction)
     tests = attacks.qualified_tests(records)
     mechanism = DiscreteGaussian.calibrated(rho=rho, l2_squared=curator.unit.touched(len(tests) + 1))
     counts = curator.count_successes(tests, mechanism)
-    found, control = attacks.charged_results(counts), attacks.charged_results(_leaky_control(model, counts))
     rng = sampling_generator()
-
-    def made(persons: int) -> PersonRecords:
-        return _rows_as_persons(model.sample(persons, rng=rng).decode(rng=rng))
-
+    made = _persons_of(model, rng=rng)
+    found, control = attacks.charged_results(counts), attacks.charged_results(_leaky_control(made, counts))
     seen = attacks.sights(made, counts, rng=rng)
     return tuple(
         ChargedAttack(
@@ -286,14 +292,27 @@ def _charged(curator: Curator, model: Model, records: Records, *, rho: Fraction)
     )
 
 
-def _leaky_control(model: Model, counts: AttackCounts) -> AttackCounts:
+def _persons_of(model: Model, *, rng: np.random.Generator) -> Callable[[int], PersonRecords]:
+    """Persons with a row each who never were in anybody's data: fresh model rows.
+
+    Where there is no model the synthetic rows serve, shuffled and cut into thirds, one after the other, so that no row
+    plays two parts in one game; there are then no more of them than a third holds.
+    """
+    if not isinstance(model, RowsOnly):
+        return lambda persons: _rows_as_persons(model.sample(persons, rng=rng).decode(rng=rng))
+    order = rng.permutation(len(model.records))
+    thirds = cycle(part if len(part) else order for part in np.array_split(order, 3))
+    return lambda persons: _rows_as_persons(model.records.take(next(thirds)[:persons]))
+
+
+def _leaky_control(made: Callable[[int], PersonRecords], counts: AttackCounts) -> AttackCounts:
     """The counts that the same attacks would see if model rows had been copied into the synthetic table: class P1.
 
     Model rows play the persons, as many as the noisy counts say, and fresh model rows the control persons.
     """
-    rng = sampling_generator()
-    sizes = [min(max(1, persons), _CONTROL_PERSONS) for persons in (counts.persons_fit, counts.persons_control)]
-    members, others = (_rows_as_persons(model.sample(size, rng=rng).decode(rng=rng)) for size in sizes)
+    members, others = (
+        made(min(max(1, persons), _CONTROL_PERSONS)) for persons in (counts.persons_fit, counts.persons_control)
+    )
     tests = attacks.qualified_tests(members.records)
     return AttackCounts(
         tests=tuple(test.id for test in tests),

@@ -109,6 +109,22 @@ def open_curator(
         return Curator.of_frame(frame, schema, reservation, holdout=holdout)
 
 
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that loop over the registry get networks of a few steps: they are about promises, not about learning.
+
+    Tests of learning, and of the settings that ship, make their recipes themselves (`tests/statistical/test_networks.py`).
+    """
+    from functools import partial
+
+    from dpsynth.neural.ardm import Ardm
+    from dpsynth.neural.vae import Vae
+    from dpsynth.synthesizers.registry import SYNTHESIZERS
+
+    monkeypatch.setitem(SYNTHESIZERS, "ardm", partial(Ardm, steps=4, hidden=8, device="cpu"))
+    monkeypatch.setitem(SYNTHESIZERS, "vae", partial(Vae, steps=4, hidden=8, latent=2, device="cpu"))
+
+
 @pytest.fixture(scope="session", name="seeded")
 def _seeded() -> type[SeededRng]:
     return SeededRng

@@ -8,6 +8,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,14 @@ from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
 from dpsynth.reading import RawRows
-from dpsynth.synthesizers.registry import SYNTHESIZERS
+from dpsynth.synthesizers.external import External
+from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
+from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SMARTNOISE = [name for name in EXTERNAL if name != "external"]
 EXIT = {"pass": 0, "fail": 1, "incomplete": 4}
 
 
@@ -35,7 +39,7 @@ EXIT = {"pass": 0, "fail": 1, "incomplete": 4}
     epilog="Example: dpsynth audit --command 'python my_generator.py' --schema visits.toml --epsilon 1 --delta 1e-6 "
     "--fits 1000"
 )
-@click.option("--synthesizer", help=f"One of ours: {', '.join(SYNTHESIZERS)}.")
+@click.option("--synthesizer", help=f"One of {', '.join((*SYNTHESIZERS, *SMARTNOISE))}.")
 @click.option("--command", help="Any program: see docs/audit.md for what it is told. Run without a shell.")
 @click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path), help="Public facts, TOML.")
 @click.option("--epsilon", required=True, help="What the generator claims.")
@@ -152,15 +156,21 @@ def _generator(
     with_data: bool,
     timeout: float,
 ) -> Generator:
-    if synthesizer is not None:
+    if synthesizer == "external":
+        raise UsageError("--synthesizer external is for release: audit a program with --command alone")
+    if synthesizer is not None and synthesizer not in EXTERNAL:
         return Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta=delta, rows=rows)
     if rows is None and with_data:
         rows = schema.rows_at_most
         if rows is None:
             raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
-    return Program(
-        str(command), schema, epsilon=epsilon, delta=delta, rows=ROWS if rows is None else rows, timeout=timeout
-    )
+    rows = ROWS if rows is None else rows
+    if synthesizer is None:
+        return Program(str(command), schema, epsilon=epsilon, delta=delta, rows=rows, timeout=timeout)
+    recipe = synthesizer_named(synthesizer, rows=rows)
+    if isinstance(recipe, External):
+        recipe = replace(recipe, timeout=timeout)
+    return Rehearsal(schema, synthesizer=recipe, epsilon=epsilon, delta=delta)
 
 
 def frame_of(found: RawRows, schema: Schema) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import click
 from dpsynth import Schema
 from dpsynth.cli.options import ledger_at, policy_named
 from dpsynth.cli.talk import progress, say, show
-from dpsynth.synthesizers.registry import SYNTHESIZERS
+from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
 from reports.pipeline import Settings, publish
 
 
@@ -23,9 +23,16 @@ from reports.pipeline import Settings, publish
 @click.option("--epsilon", required=True, help="What this release may cost a person, everything included.")
 @click.option("--delta", required=True, help="Its delta, fixed and declared.")
 @click.option(
-    "--synthesizer", help=f"One of {', '.join(SYNTHESIZERS)}; by default aim, or wide if there are many columns."
+    "--synthesizer",
+    help=f"One of {', '.join(SYNTHESIZERS)}; by default aim, or wide if there are many columns. Or another program, whose "
+    f"claim is charged: {', '.join(EXTERNAL)}.",
 )
-@click.option("--rows", type=int, help="Synthetic rows; default: the noisy number of rows learned from.")
+@click.option("--command", help="The program of --synthesizer external: see docs/smartnoise.md. Run without a shell.")
+@click.option(
+    "--rows",
+    type=int,
+    help="Synthetic rows; default: the noisy number of rows learned from; of another program: rows_at_most.",
+)
 @click.option("--holdout", default="0", show_default=True, help="Chance of a person to be held back for attacks.")
 @click.option("--attack-share", help="Part of the budget for attack counts; default 0.1 with a holdout, else 0.")
 @click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
@@ -39,6 +46,7 @@ def release(
     epsilon: str,
     delta: str,
     synthesizer: str | None,
+    command: str | None,
     rows: int | None,
     holdout: str,
     attack_share: str | None,
@@ -56,6 +64,7 @@ def release(
         epsilon=epsilon,
         delta=delta,
         synthesizer=synthesizer,
+        command=command,
         rows=rows,
         holdout=holdout,
         attack_share=attack_share,

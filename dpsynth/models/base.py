@@ -9,9 +9,20 @@ from typing import Protocol
 import numpy as np
 
 from dpsynth.coarsening import Coarse
+from dpsynth.errors import PrivacyRefusal
 from dpsynth.mechanisms.base import Measurement
 from dpsynth.schema import Schema
 from dpsynth.table import Table
+
+
+def require_charged(measurements: Sequence[Measurement]) -> None:
+    """Refuses to keep a model of which some measurement was charged to no ledger.
+
+    Raises:
+        PrivacyRefusal: it is one.
+    """
+    if any(measurement.throw_away for measurement in measurements):
+        raise PrivacyRefusal("this model was fitted in a rehearsal, which no ledger knows: fit it in a release")
 
 
 class Model(Protocol):

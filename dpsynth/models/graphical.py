@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from dpsynth.coarsening import Coarse
 from dpsynth.constraints import Given
-from dpsynth.errors import IntegrityError, PrivacyRefusal, SchemaError, UsageError
+from dpsynth.errors import IntegrityError, SchemaError, UsageError
 from dpsynth.expressions import Gap, Op, spelled
 from dpsynth.mechanisms.base import Columns, Measurement
+from dpsynth.models.base import require_charged
 from dpsynth.models.estimation import estimate, noisy_total
 from dpsynth.models.inference import MAX_CELLS, joint, widened
 from dpsynth.models.junction_tree import NEVER, FloatArray, JunctionTree
@@ -388,8 +389,7 @@ class GraphicalModel:
         Raises:
             PrivacyRefusal: no ledger was charged for what it was fitted on.
         """
-        if any(measurement.throw_away for measurement in self.measurements):
-            raise PrivacyRefusal("this model was fitted in a rehearsal, which no ledger knows: fit it in a release")
+        require_charged(self.measurements)
         folder.mkdir()
         arrays: dict[str, npt.NDArray[Any]] = {
             f"potential_{i}": potential for i, (_, potential) in enumerate(self.potentials)
@@ -436,8 +436,8 @@ class GraphicalModel:
                     Measurement(
                         columns=tuple(m["columns"]),
                         values=arrays[f"measurement_{i}"],
-                        sigma_squared=_fraction(m["sigma_squared"]),
-                        cost=Cost.zcdp(_fraction(m["rho"])),
+                        sigma_squared=fraction_of(m["sigma_squared"]),
+                        cost=Cost.zcdp(fraction_of(m["rho"])),
                     )
                     for i, m in enumerate(facts["measurements"])
                 )
@@ -487,7 +487,7 @@ def frame(
     return sizes, [*groups, *(columns for columns, _ in schema.rules.masks), *links]
 
 
-def _fraction(text: str) -> Fraction:
+def fraction_of(text: str) -> Fraction:
     """A fraction that `save` may have written: not negative, and no exponent, which could take for ever to expand."""
     if not re.fullmatch(r"[0-9]{1,400}(/[0-9]{1,400})?", text):
         raise ValueError
@@ -500,13 +500,23 @@ def check_constraints(schema: Schema) -> None:
     Raises:
         SchemaError: they are either.
     """
-    masks = schema.rules.masks
-    tree = JunctionTree(schema.sizes, [columns for columns, _ in masks])
+    possible_cells(schema)
+
+
+def possible_cells(schema: Schema) -> tuple[JunctionTree, list[npt.NDArray[np.bool_]]]:
+    """A junction tree of what the constraints tie together, and which cells of each clique some row can have.
+
+    Raises:
+        SchemaError: as `check_constraints`.
+    """
+    tree = JunctionTree(schema.sizes, [columns for columns, _ in schema.rules.masks])
     if tree.cells > MAX_CELLS:
         raise SchemaError("the constraints tie too many columns together: drop one, or use fewer or wider bins")
     factors = _without_impossible(tree, [np.zeros(shape) for shape in tree.shapes], schema)
-    if tree.calibrate(factors)[0] < NEVER / 2:
+    log_total, cells = tree.calibrate(factors)
+    if log_total < NEVER / 2:
         raise SchemaError("no row can keep all constraints: take back what contradicts the rest")
+    return tree, [probabilities > 0 for probabilities in cells]
 
 
 def _without_impossible(tree: JunctionTree, factors: Sequence[FloatArray], schema: Schema) -> list[FloatArray]:

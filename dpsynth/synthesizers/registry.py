@@ -1,14 +1,18 @@
-"""The one list of synthesizers: the command's choices, the shared tests and the comparison loop over it."""
+"""The lists of synthesizers: the command's choices, the shared tests and the comparison loop over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from dpsynth.errors import UsageError
+from dpsynth.neural.ardm import Ardm
+from dpsynth.neural.vae import Vae
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
+from dpsynth.synthesizers.external import ANY, FACTS, External, smartnoise
 from dpsynth.synthesizers.independent import Independent
 from dpsynth.synthesizers.mst import Mst
 from dpsynth.synthesizers.wide import Wide
@@ -18,16 +22,37 @@ SYNTHESIZERS: dict[str, Callable[[], Synthesizer]] = {
     "mst": Mst,
     "aim": Aim,
     "wide": Wide,
+    "ardm": Ardm,
+    "vae": Vae,
 }
+"""Our own."""
+
+EXTERNAL: dict[str, Callable[[], External]] = {
+    **{f"smartnoise-{method}": partial(smartnoise, method) for method in FACTS},
+    "external": partial(External, name="external", command="", implementation=ANY),
+}
+"""Other programs, whose own claims are charged (docs/smartnoise.md)."""
 
 
 _MANY_COLUMNS = 40  # from here on `aim` would spend its budget on scores, and its time on triangulations
 
 
-def synthesizer(name: str) -> Synthesizer:
-    """The synthesizer of that name, with its default settings."""
+def synthesizer(name: str, *, command: str | None = None, rows: int | None = None) -> Synthesizer:
+    """The synthesizer of that name, with its default settings.
+
+    Args:
+        command: The program that `external` runs.
+        rows: Synthetic rows that another program is asked for.
+    Raises:
+        UsageError: there is none of that name, or a command for one that has its own.
+    """
+    if command is not None and name != "external":
+        raise UsageError("--command goes with --synthesizer external, and with no other")
+    if name in EXTERNAL:
+        found = EXTERNAL[name]()
+        return replace(found, command=found.command if command is None else command, rows=rows)
     if name not in SYNTHESIZERS:
-        raise UsageError(f"there is no synthesizer {name!r}: choose one of {', '.join(SYNTHESIZERS)}")
+        raise UsageError(f"there is no synthesizer {name!r}: choose one of {', '.join((*SYNTHESIZERS, *EXTERNAL))}")
     return SYNTHESIZERS[name]()
 
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
 LAYERS = (
-    ("version", "errors"),
+    ("version", "errors", "adapters"),
     ("randomness", "privacy"),
     ("binning", "coarsening"),
     ("schema", "expressions", "constraints"),
@@ -21,11 +21,12 @@ LAYERS = (
     ("ledger", "throw_away", "split"),
     ("mechanisms",),
     ("counting",),
+    ("trial",),
+    ("external",),
     ("curator",),
     ("models",),
-    ("synthesizers",),
+    ("synthesizers", "neural"),
     ("rehearsal",),
-    ("external",),
     ("release",),
 )
 """Rooms of dpsynth from the ground up: each imports from those before it and from its own line only."""
@@ -101,7 +102,7 @@ def test_private_rows_are_read_in_few_places() -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_randomness_is_made_in_one_place(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    if path.name == "randomness.py":
+    if path.name == "randomness.py" or "adapters" in path.parts:  # adapters run elsewhere, after another tool's noise
         return
     for banned in ("np.random.seed", "np.random.rand", "random.seed", "import random", "from random"):
         assert banned not in text

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth import DataFileError, IncompleteSchema, OperationError, Program, Schema, UsageError
+from dpsynth import Column, DataFileError, IncompleteSchema, OperationError, Program, Schema, UsageError
 
 MakeSchema = Callable[..., Schema]
 Write = Callable[[str], str]
@@ -219,6 +219,17 @@ def test_undeclared_values_are_refused(write: Write, schema: Schema, frame: pd.D
     with pytest.raises(OperationError, match="does not declare") as caught:
         program(write(body), schema).run(frame)
     assert "private row" not in str(caught.value)
+
+
+def test_the_declared_category_other_is_no_undeclared_value(write: Write, frame: pd.DataFrame) -> None:
+    """A program may write it, since it is a cell of its own; any other text is still undeclared."""
+    column = Column(name="c0", type="category", values=("0", "1", "2"), unknown="other")
+    schema = Schema(table="t", columns=(column,))
+    rows = frame[["c0"]]
+    good = "pd.DataFrame({'c0': ['0', 'other']}).to_parquet(out)"
+    assert program(write(good), schema).run(rows).rows.to_frame()["c0"].tolist() == ["0", "other"]
+    with pytest.raises(OperationError, match="does not declare"):
+        program(write(good.replace("'other'", "'another'")), schema).run(rows)
 
 
 def test_any_rows_are_accepted(write: Write, schema: Schema, frame: pd.DataFrame) -> None:
