@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 import dpsynth
@@ -453,17 +454,26 @@ def _unfit(run: Run) -> tuple[str, ...]:
         "Tests of significance that take the rows as a random sample of people: the rows come from a model with noise in "
         "it, so such intervals are too narrow.",
     ]
-    columns, pairs = len(run.schema.sizes), {d.columns for d in run.distances if len(d.columns) == 2}
+    columns, pairs = (
+        len(run.schema.sizes),
+        {pair for d in run.distances for pair in combinations(sorted(set(d.columns)), 2)},
+    )
     possible = columns * (columns - 1) // 2
     if possible > len(pairs):
         out.append(
             f"Conclusions about how two columns hang together, where the pair was not measured: {len(pairs)} of "
             f"{possible} pairs were, and the others follow only as far as those imply them."
         )
+    triples = len({d.columns for d in run.distances if len(d.columns) > 2})
     if columns > 2:
+        measured = (
+            f"sets of three or more that were measured together: {triples}"
+            if triples
+            else "none were measured together"
+        )
         out.append(
-            "Conclusions about three or more columns together, unless a reader has checked them in another way: none "
-            "were measured together."
+            "Conclusions about three or more columns together, unless a reader has checked them in another way: "
+            f"{measured}."
         )
     drowned = [group for group in run.groups if group.drowned]
     if drowned:
@@ -644,7 +654,7 @@ def _limits(run: Run) -> tuple[str, ...]:
         f"The guarantee is for one {unit}. Facts shared by many are protected less than facts about one.",
         "Small groups carry the most noise: do not use the synthetic table for decisions about rare categories.",
         "What a network learned of relations between columns was not measured: only single columns were."
-        if run.cost.extra
+        if run.cost.extra and run.claim is None
         else "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
         "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "

@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.errors import DpsynthError, IntegrityError, UsageError
-from dpsynth.privacy import ORDERS, Cost, advantage_bound, tpr_bound
+from dpsynth.privacy import NANO, ORDERS, Cost, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.paths import (
     ATTACK_TITLES,
@@ -518,6 +518,8 @@ def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:
         yield "ledger.remaining is positive although the limit is passed"
 
 
+OWN: Final = "dpsynth"
+"""Who vouches for the loss where no other tool does."""
 _OF_ZCDP: Final = ("guarantee.rho", "guarantee.shares[].rho")
 """What a loss that is not zCDP does not have."""
 
@@ -526,6 +528,11 @@ def _has_claim(evidence: Evidence) -> bool:
     """Whether the native measure is what another program claims, beside which there is no rho."""
     epsilon, delta = (_number(evidence.value(f"guarantee.claim.{part}")) for part in ("epsilon", "delta"))
     return epsilon is not None and epsilon > 0 and delta is not None and 0 <= delta < 1
+
+
+def _is_another_s(evidence: Evidence) -> bool:
+    """Whether the evidence says that another tool vouches for the loss."""
+    return evidence.value("implementation.claimed_by") not in (None, OWN)
 
 
 def _native(evidence: Evidence) -> tuple[str, Cost] | None:
@@ -541,23 +548,41 @@ def _native(evidence: Evidence) -> tuple[str, Cost] | None:
 
 def _better_than_native(evidence: Evidence) -> Iterator[str]:
     """What is stated to be less than the native measure implies, by the same formulas that made it."""
-    native = _native(evidence)
+    try:
+        native = _native(evidence)
+    except (DpsynthError, ArithmeticError, ValueError):
+        yield "guarantee: no loss can be computed from what is stated"
+        return
     if native is None:
         return  # a matter for `evidence.complete`
     name, cost = native
-    if _has_claim(evidence) != (evidence.value("guarantee.definition") == CLAIMED):
-        yield "guarantee.claim does not go with guarantee.definition"
+    rows = evidence.rows("guarantee.curve")
+    claimed = _has_claim(evidence)
+    if claimed != (evidence.value("guarantee.definition") == CLAIMED) or claimed != _is_another_s(evidence):
+        yield "guarantee.claim does not go with guarantee.definition and implementation.claimed_by"
         return
-    if name == "guarantee.rho":
-        rows = evidence.rows("guarantee.curve")
+    if claimed:
+        without = sum(_cell(row, "rho") is None for row in evidence.rows("guarantee.shares"))
+        if rows or evidence.value("guarantee.rho") is not None or without != 1:
+            yield "guarantee.claim stands beside a rho, a curve, or other steps that have no rho"
+            return
+    else:
         curve = tuple(_cell(row, "nano") for row in rows)
         if evidence.value("guarantee.definition") != (RENYI if rows else ZCDP):
             yield "guarantee.curve does not go with guarantee.definition"
             return
-        if rows and (tuple(_cell(row, "order") for row in rows) != _FLOAT_ORDERS or None in curve):
+        if rows and (
+            tuple(_cell(row, "order") for row in rows) != _FLOAT_ORDERS
+            or any(loss is None or loss < 0 for loss in curve)
+        ):
             yield "guarantee.curve does not give the loss at each order"
             return
         cost = Cost(cost.rho, tuple(int(loss) for loss in curve if loss is not None))
+        most = max((loss / NANO / float(order) for loss, order in zip(cost.extra, ORDERS, strict=False)), default=0.0)
+        spent = sum(_cell(row, "rho") or 0.0 for row in evidence.rows("guarantee.shares"))
+        if spent > (float(cost.rho) + most) * (1 + 1e-6):
+            yield "guarantee.shares add up to more than the loss that is stated"
+            return
     for path, stated, formula, at in _implied(evidence):
         if stated is None or at is None:
             continue
@@ -781,6 +806,14 @@ CHECKS: Final[tuple[Check, ...]] = (
         message="The noise is made in floating-point arithmetic, for which the proof does not hold exactly.",
         fine="The noise is made in exact arithmetic.",
         reason="Floating-point noise can give away more than the proof allows (Mironov 2012).",
+    ),
+    _word(
+        "guarantee.claimed",
+        "implementation.claimed_by",
+        good=OWN,
+        message="The loss is what another tool claims; nobody here has proved it.",
+        fine="The loss is computed from our own mechanisms.",
+        reason="A claim is worth as much as the program that makes it.",
     ),
     _texts(
         "implementation.sound",

@@ -133,7 +133,7 @@ class SampledGaussian:
         found: FloatVector = np.rint((total + self.sigma * out) / step) * step
         return found
 
-    def pld_epsilon(self, delta: float) -> float:
+    def pld_epsilon(self, delta: float, *, neighbours: Neighbours) -> float:
         """Epsilon at `delta` of all steps by privacy loss distributions: for display, never what is charged.
 
         Raises:
@@ -142,8 +142,10 @@ class SampledGaussian:
         import dp_accounting
         from dp_accounting.pld import PLDAccountant
 
-        if not self.is_amplified:
-            raise UsageError("the cost of these steps does not count on their batches")
+        if not self.is_amplified or neighbours != "add_remove":
+            raise UsageError(
+                "no loss distribution is known for these steps: batches must count, and neighbours be add_remove"
+            )
         accountant = PLDAccountant(value_discretization_interval=1e-4)
         step = dp_accounting.PoissonSampledDpEvent(
             float(self.rate), dp_accounting.GaussianDpEvent(float(self.noise_multiplier))

@@ -30,7 +30,7 @@ class Ardm(DpSgd):
     """Learns every column given every set of others.
 
     Args:
-        depth: Hidden layers after the first.
+        depth: Hidden layers after the first, at most 3: with more a gradient of bounded weights could overflow.
     """
 
     name: str = "ardm"
@@ -39,6 +39,11 @@ class Ardm(DpSgd):
     looks: int = 2
     depth: int = 0
     kind: ClassVar[str] = "ardm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.depth <= 3:
+            raise ValueError("depth must be at least 0 and at most 3")
 
     def program(self, sizes: tuple[int, ...], offsets: FloatVector) -> Program:
         return Completion(sizes, offsets, hidden=self.hidden, depth=self.depth, looks=self.looks)

@@ -25,6 +25,7 @@ Layer: TypeAlias = "Callable[[int, torch.Tensor], torch.Tensor]"
 
 _MARGIN = 1e-3  # of the clipping bound: far above what float32 gets wrong in a norm
 _ROWS = 8192  # that are worked on at once: a few hundred megabytes at most
+_CANCELLED = 1e-5  # of the square of a sum of norms: far above what float32 loses when its terms cancel
 _LARGEST = 100.0  # of a parameter: no input can then make a gradient overflow, so none is ever infinite or undefined
 
 
@@ -102,6 +103,10 @@ class ClippedGradients:
 
         into, back = self._passed(batch)
         squares = self._squares(into, back)
+        lost = ~torch.isfinite(squares)  # no weights within bounds lead here; whoever would be there, counts as nothing
+        if bool(lost.any()):
+            into, back = [_without(x, lost) for x in into], [_without(g, lost) for g in back]
+            squares = torch.where(lost, torch.zeros_like(squares), squares)
         scale = clip * (1 - _MARGIN) / torch.clamp(squares.sqrt(), min=clip)
         parts = []
         for x, g in zip(into, back, strict=True):
@@ -144,4 +149,13 @@ class ClippedGradients:
             for norm in compute_linear_norm_sample(layer, [x], g).values()
         ]
         total: torch.Tensor = sum((norm.square() for norm in norms[1:]), start=norms[0].square())
+        for x, g in zip(into, back, strict=True):
+            if x.dim() == 3:  # terms of one person can cancel, and float32 then forgets what is left
+                total = total + _CANCELLED * (g.norm(dim=-1) * (x.square().sum(-1) + 1).sqrt()).sum(1).square()
         return total
+
+
+def _without(tensor: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
+    """Zeros for some of the persons, whatever stood there."""
+    mask = lost.reshape(-1, *[1] * (tensor.dim() - 1))
+    return tensor.masked_fill(mask, 0.0)

@@ -76,7 +76,8 @@ class DpSgd:
         hidden: Width of the network.
         looks: How many random views of each row a step takes; they are one person's contribution, clipped together.
         seed: Of the first weights, and of nothing else.
-        device: "cpu", "cuda", or None for the fastest there is. It has no part in what is charged.
+        device: "cpu" or "cuda"; the latter has not been run here, so nobody gets it unasked. It has no part in what is
+            charged.
     """
 
     name: str
@@ -88,7 +89,7 @@ class DpSgd:
     hidden: int = 128
     looks: int = 1
     seed: int = 0
-    device: str | None = None
+    device: str = "cpu"
 
     kind: ClassVar[str]
 
@@ -97,7 +98,7 @@ class DpSgd:
             raise ValueError("steps, width and looks must be at least 1, and the rate in (0, 1]")
         if not 0 < self.marginal_share < 1 or self.learning_rate <= 0 or not self.clip > 0:
             raise ValueError("the learning rate and the clipping bound must be positive, the share between 0 and 1")
-        if self.device not in (None, "cpu", "cuda"):
+        if self.device not in ("cpu", "cuda"):
             raise UsageError("the device of a network is cpu or cuda")
 
     @property
@@ -226,18 +227,17 @@ def one_hot_starts(sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
 
-def device_of(name: str | None) -> str:
-    """Where to train.
+def device_of(name: str) -> str:
+    """Where to train: the device of that name, if it is there.
 
     Raises:
         OperationError: that device is not there.
     """
     import torch
 
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
+    if name == "cuda" and not torch.cuda.is_available():
         raise OperationError("torch finds no CUDA device here: choose the device cpu")
-    return name or ("cuda" if found else "cpu")
+    return name
 
 
 def require_packages() -> None:

@@ -113,10 +113,15 @@ def test_exchanging_a_person_costs_what_the_chain_over_nobody_allows() -> None:
 
 def test_privacy_loss_distributions_are_tighter_and_never_charged() -> None:
     mine = schedule("2", "1/20", 200)
-    shown, charged = mine.pld_epsilon(1e-6), float(mine.cost(neighbours="add_remove").epsilon("1e-6"))
+    shown, charged = (
+        mine.pld_epsilon(1e-6, neighbours="add_remove"),
+        float(mine.cost(neighbours="add_remove").epsilon("1e-6")),
+    )
     assert 0.7 * charged < shown < charged
     with pytest.raises(UsageError):
-        replace(mine, is_amplified=False).pld_epsilon(1e-6)
+        replace(mine, is_amplified=False).pld_epsilon(1e-6, neighbours="add_remove")
+    with pytest.raises(UsageError):
+        mine.pld_epsilon(1e-6, neighbours="replace")
 
 
 @pytest.mark.parametrize("neighbours", ["add_remove", "replace"])
@@ -382,7 +387,6 @@ def test_devices() -> None:
     import torch
 
     assert recipe.device_of("cpu") == "cpu"
-    assert recipe.device_of(None) == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
         with pytest.raises(OperationError):
             recipe.device_of("cuda")

@@ -394,7 +394,7 @@ def test_every_check_is_tried_above(builder: ModuleType) -> None:
     verdict = builder.release_verdict(builder.internal())
     ids = {rule.id for rule in verdict.rules if rule.origin == "code"}
     assert len(ids) == len(CHECKS)
-    assert ids == {check for check, *_ in WOUNDS} | {"disclosure.edition", "attacks.within_bound"}
+    assert ids == {check for check, *_ in WOUNDS} | {"disclosure.edition", "attacks.within_bound", "guarantee.claimed"}
 
 
 def test_evidence_that_says_it_cannot_be_shared(builder: ModuleType) -> None:
@@ -584,3 +584,49 @@ def test_half_a_claim_is_none(builder: ModuleType) -> None:
     for half in ({"epsilon": builder.declared(0.5)}, {"delta": builder.declared(1e-8)}, {}):
         verdict = builder.release_verdict(Evidence(claimed(builder, claim=half)).with_disclosure())
         assert found(verdict, "evidence.complete").state == "incomplete"
+
+
+# ---- losses that are not zCDP ---------------------------------------------------------------------------------------
+
+
+def states(builder: Any, tree: dict[str, Any]) -> dict[str, str]:
+    verdict = builder.release_verdict(Evidence(tree).with_disclosure())
+    return {rule.id: rule.state for rule in verdict.open}
+
+
+def test_a_claim_of_another_tool_always_needs_a_person(builder: Any) -> None:
+    assert states(builder, claimed(builder, unprotected_quantities=builder.declared(()))) == {
+        "guarantee.claimed": "needs_human"
+    }
+
+
+@pytest.mark.parametrize("change", ["claimed_by", "definition", "rho", "curve", "second share", "claim"])
+def test_a_claim_stands_alone_and_says_whose_it_is(builder: Any, change: str) -> None:
+    tree = claimed(builder)
+    guarantee = tree["guarantee"]
+    if change == "claimed_by":
+        tree["implementation"]["claimed_by"] = builder.declared("dpsynth")
+    elif change == "definition":
+        guarantee["definition"] = builder.declared("zCDP")
+    elif change == "rho":
+        guarantee["rho"] = builder.declared(0.001)
+    elif change == "curve":
+        guarantee["curve"] = [{"order": builder.declared(2.0), "nano": builder.declared(1)}]
+    elif change == "second share":
+        guarantee["shares"] = [*guarantee["shares"], guarantee["shares"][0]]
+    else:
+        guarantee["claim"]["epsilon"] = builder.declared(1e10)
+    assert states(builder, tree)["evidence.consistent"] == "integrity"
+
+
+def test_another_s_claim_cannot_hide_behind_our_definition(builder: Any) -> None:
+    tree = builder.tree()
+    tree["implementation"]["claimed_by"] = builder.declared("another tool")
+    assert states(builder, tree)["evidence.consistent"] == "integrity"
+
+
+def test_shares_that_add_up_to_more_than_the_loss_are_noticed(builder: Any) -> None:
+    """What is left when the curve of a network's loss is taken out of the evidence."""
+    tree = builder.tree()
+    tree["guarantee"]["shares"] = [{"purpose": builder.declared("training"), "rho": builder.declared(50.0)}]
+    assert states(builder, tree)["evidence.consistent"] == "integrity"
