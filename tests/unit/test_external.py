@@ -161,9 +161,12 @@ def test_a_program_and_its_children_end_with_their_time(
 
 def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path: Path) -> None:
     """Ctrl-C, in a process of its own: the folder is gone, and so is the program."""
-    temp, ready, mark = tmp_path / "temp", tmp_path / "ready", tmp_path / "mark"
+    temp, ready = tmp_path / "temp", tmp_path / "ready"
     temp.mkdir()
-    command = write(f"open({str(ready)!r}, 'w'); time.sleep(1.5); open({str(mark)!r}, 'w')")
+    begun = tmp_path / "begun"
+    command = write(
+        f"open({str(begun)!r}, 'w').write(str(os.getpid())); os.rename({str(begun)!r}, {str(ready)!r}); time.sleep(60)"
+    )
     toml = tmp_path / "schema.toml"
     toml.write_text(schema.to_toml(), encoding="utf-8")
     script = f"""
@@ -184,8 +187,8 @@ def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path:
     _, said = child.communicate(timeout=30)
     assert b"KeyboardInterrupt" in said
     assert list(temp.iterdir()) == []
-    time.sleep(1.5)
-    assert not mark.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ready.read_text()), 0)
 
 
 def wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
