@@ -79,7 +79,7 @@ def _breaches(column: Column, cells: Cells) -> dict[str, np.ndarray]:
         f"{what.get(column.type, 'not a declared value')}, {rule}": cells.kinds == UNKNOWN,
         f"missing although missing is not declared, {rule}": (cells.kinds == MISSING) & (not column.missing),
     }
-    if column.is_numeric:
+    if column.is_numeric and column.is_complete:
         values, is_value = cells.values, cells.kinds == VALUE
         facts |= {
             "below the minimum, moved up to it": is_value & (values < column.binning.edges[0]),

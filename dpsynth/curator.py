@@ -11,9 +11,10 @@ class P3 and stays in the house.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
@@ -31,9 +32,10 @@ from dpsynth.mechanisms.base import Columns, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
+from dpsynth.mechanisms.partition_selection import PartitionSelection
 from dpsynth.privacy import PrivacyUnit
 from dpsynth.randomness import Private, Rng, SystemRng, UInt64Vector
-from dpsynth.schema import Schema
+from dpsynth.schema import Schema, quoted
 from dpsynth.table import Records, Table
 from dpsynth.throw_away import ThrowAway
 
@@ -157,6 +159,35 @@ class PersonGradients(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A value that discovery published.
+
+    Args:
+        units: Noisy number of units that have it.
+    """
+
+    text: str
+    units: int
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Open:
+    """Bounded rows of a table whose columns are not all known yet, and on which side each unit is. Private."""
+
+    rows: reading.OpenRows
+    ids: Sequence[bytes]
+    side: Mapping[bytes, bool]
+
+    @cached_property
+    def fit(self) -> tuple[BoolVector, IntVector]:
+        """Which rows are on the fit side, and the unit of each of those by number."""
+        number = {unit: n for n, unit in enumerate(self.side)}
+        fit = np.fromiter((not self.side[unit] for unit in self.ids), bool, len(self.ids))
+        person = np.fromiter((number[unit] for unit in self.ids), np.int64, len(self.ids))
+        return fit, person[fit]
+
+
 class Training(Private):
     """A schedule of noisy steps that was paid for in full before the first; `Curator.train` makes it.
 
@@ -203,7 +234,9 @@ class Curator(Private):
     it would have on the whole table, and the split itself is never published.
     """
 
-    def __init__(self, rows: reading.RawRows, schema: Schema, reservation: Purse, *, holdout: Fraction) -> None:
+    def __init__(
+        self, rows: reading.RawRows | reading.OpenRows, schema: Schema, reservation: Purse, *, holdout: Fraction
+    ) -> None:
         super().__init__()
         _check_purse(reservation)
         _check_unit(schema, reservation)
@@ -212,12 +245,39 @@ class Curator(Private):
         self._reservation = reservation
         self.schema = schema
         key = self._rng.key()
-        content = _content(rows.records)
+        content = rows.content()
         ids = split.row_ids(content) if rows.unit_ids is None else rows.unit_ids
         kept = split.bounded(ids, content, max_rows=schema.unit.max_rows, key=key)
         ids = [unit for unit, stays in zip(ids, kept, strict=True) if stays]
-        everybody = _grouped(rows.records.take(kept), ids)
-        control = split.to_control(list(dict.fromkeys(ids)), fraction=holdout, key=key)
+        persons = list(dict.fromkeys(ids))
+        control = split.to_control(persons, fraction=holdout, key=key)
+        side = dict(zip(persons, control.tolist(), strict=True))
+        self._open: _Open | None = None
+        if isinstance(rows, reading.OpenRows):
+            self._open = _Open(rows=rows.take(kept), ids=ids, side=side)
+        else:
+            self._settle(rows.records.take(kept), ids, side)
+
+    @property
+    def _counts(self) -> MemoryCounter:
+        """Counts of the fit side, once its columns are known; exact and private."""
+        self._require_complete()
+        return self._counter
+
+    @property
+    def _sides(self) -> ReviewSample:
+        """Both sides, likewise."""
+        self._require_complete()
+        return self._sample
+
+    def _require_complete(self) -> None:
+        if self._open is not None:
+            raise ValueError("the schema leaves something open: discover first")
+
+    def _settle(self, records: Records, ids: Sequence[bytes], side: Mapping[bytes, bool]) -> None:
+        """Sorts the rows by person and side, once their schema is complete."""
+        everybody = _grouped(records, ids)
+        control = np.fromiter((side[unit] for unit in dict.fromkeys(ids)), bool, everybody.persons)
         self._sample = ReviewSample(fit=_side(everybody, ~control), control=_side(everybody, control))
         self._counter = MemoryCounter(Table.encode(self._sample.fit.records))
 
@@ -234,7 +294,8 @@ class Curator(Private):
         _check_unit(schema, reservation)
         reading.check_header(data, schema)
         reservation.start()
-        return cls(reading.read(data, schema), schema, reservation, holdout=holdout)
+        rows = reading.read_open(data, schema) if schema.is_open else reading.read(data, schema)
+        return cls(rows, schema, reservation, holdout=holdout)
 
     @classmethod
     def of_frame(
@@ -246,12 +307,73 @@ class Curator(Private):
         _check_unit(schema, reservation)
         reading.check_frame(frame, schema)
         reservation.start()
-        return cls(reading.read_frame(frame, schema), schema, reservation, holdout=holdout)
+        rows = reading.read_open_frame(frame, schema) if schema.is_open else reading.read_frame(frame, schema)
+        return cls(rows, schema, reservation, holdout=holdout)
 
     @property
     def unit(self) -> PrivacyUnit:
         """Whose presence is hidden, and the sensitivities that follow."""
         return self.schema.unit
+
+    def find_values(self, name: str, mechanism: PartitionSelection) -> tuple[Found, ...]:
+        """The values of an open category that many units have, each with its noisy number of units, in no order.
+
+        Privacy: one unit has at most k = max_rows values, and raises the number of units of each by one: squared L2
+            sensitivity k (add/remove) or 2 k (replace), and at most k values that nobody else has.
+        """
+        cells, person = self._undiscovered(name, "values")
+        k = self.unit.max_rows
+        self._reservation.spend(
+            mechanism.cost(l2_squared=self.unit.touched(k), values=k), purpose="discovery of values"
+        )
+        is_value = np.equal(cells.kinds, reading.VALUE)
+        texts = max(1, len(cells.texts))
+        pairs = np.unique(person[is_value] * texts + cells.values[is_value].astype(np.int64))
+        units = np.bincount(pairs % texts, minlength=texts)
+        present = np.flatnonzero(units)
+        noisy = mechanism.published(units[present], rng=self._rng)
+        found = [Found(text=cells.texts[code], units=int(n)) for code, n in zip(present, noisy, strict=True) if n >= 0]
+        return tuple(sorted(found, key=lambda value: value.text))
+
+    def find_rows(self, name: str, edges: FloatVector, mechanism: DiscreteGaussian) -> IntVector:
+        """The number of rows whose number in an open column lies in each interval, with noise; shape (edges - 1,).
+
+        Args:
+            edges: Increasing, from public or already noisy facts; intervals are half-open, and the outer ones hold
+                everything beyond them.
+        Privacy: each row is in at most one interval: sensitivity as for `measure`.
+        """
+        cells, _ = self._undiscovered(name, "minimum", "maximum", "bins")
+        if len(edges) < 2 or not np.all(np.diff(edges) > 0):
+            raise ValueError("edges must increase: a row must not count twice")
+        self._reservation.spend(mechanism.cost(l2_squared=self.unit.l2_squared), purpose="discovery of bounds and bins")
+        numbers = cells.values[np.equal(cells.kinds, reading.VALUE)]
+        place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+        exact = np.bincount(place, minlength=len(edges) - 1).astype(np.int64)
+        return mechanism.add_noise(exact, rng=self._rng)
+
+    def complete(self, schema: Schema) -> None:
+        """Goes on under a schema in which discovery left nothing open; from here on rows are counted by its cells.
+
+        Privacy: free. The schema must come from public facts and noisy answers alone. Each person keeps the side and
+            the rows that its coins chose; a row that a new domain drops is that row's own affair.
+        """
+        self._here()
+        if self._open is None or schema != self.schema.completed(schema.columns):
+            raise ValueError("an open schema is completed once, and only in what was open")
+        records, keep = self._open.rows.settled(schema)
+        ids = [unit for unit, stays in zip(self._open.ids, keep.tolist(), strict=True) if stays]
+        self.schema, side = schema, self._open.side
+        self._open = None
+        self._settle(records, ids, side)
+
+    def _undiscovered(self, name: str, *facts: str) -> tuple[reading.Cells, IntVector]:
+        """The cells of an open column on the fit side, and whose each is; exact and private."""
+        self._here()
+        if self._open is None or not set(facts) & set(self.schema.column(name).discover):
+            raise ValueError(f"there is nothing of that kind to discover in column {quoted(name)}")
+        fit, person = self._open.fit
+        return self._open.rows.cells[name].take(fit), person
 
     def coarsen(self, coarse: Sequence[Coarse]) -> None:
         """Adds columns made from declared ones, with the indices that follow theirs, in place of any added before.
@@ -264,7 +386,7 @@ class Curator(Private):
         sizes = self.schema.sizes
         if not all(0 <= made.column < len(sizes) and len(made.groups) == sizes[made.column] for made in coarse):
             raise ValueError("a coarse column must say for each cell of a declared column where it goes")
-        self._counter.coarsen(coarse)
+        self._counts.coarsen(coarse)
 
     def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
         """The number of rows in each combination of the values of `columns`, with noise.
@@ -274,7 +396,7 @@ class Curator(Private):
         self._here()
         cost = mechanism.cost(l2_squared=self.unit.l2_squared)
         self._reservation.spend(cost, purpose=f"{len(columns)}-way marginals")
-        exact = self._counter.count(columns)
+        exact = self._counts.count(columns)
         values = mechanism.add_noise(exact, rng=self._rng)
         return Measurement(
             columns=columns,
@@ -334,7 +456,7 @@ class Curator(Private):
                 one number would raise the sensitivity.
         """
         out = np.empty(len(candidates), dtype=np.int64)
-        for i, (exact, guess) in enumerate(zip(self._counter.count_each(candidates), expected, strict=True)):
+        for i, (exact, guess) in enumerate(zip(self._counts.count_each(candidates), expected, strict=True)):
             bound = max(guess.max(initial=0), -(guess.min(initial=0) + 1))  # the least int64 has no absolute value
             if guess.dtype != np.int64 or guess.shape != exact.shape or bound >= _LARGEST_GUESS or guess.size > 2**24:
                 raise ValueError("what is expected of a marginal must be moderate int64 counts in its shape")
@@ -350,7 +472,7 @@ class Curator(Private):
         self._here()
         cost = mechanism.cost(l2_squared=self.unit.touched(len(tests) + 1))
         self._reservation.spend(cost, purpose="attack counts")
-        sides = (self._sample.fit, self._sample.control)
+        sides = (self._sides.fit, self._sides.control)
         exact = np.array(
             [[int(_successes(test, side).sum()) for test in tests] + [side.persons] for side in sides], dtype=np.int64
         )
@@ -373,7 +495,7 @@ class Curator(Private):
         cost = mechanism.cost(neighbours=self.unit.neighbours)
         self._reservation.spend(cost, purpose="training steps")
         return Training(
-            _Rows(self._sample.fit, max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
+            _Rows(self._sides.fit, max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
         )
 
     def ask(self, program: Program) -> Records:
@@ -393,13 +515,13 @@ class Curator(Private):
         if not isinstance(program, Program) or program.schema != self.schema.released():
             raise TypeError("rows are handed to a Program for this schema's released columns, and to nothing else")
         self._reservation.spend(program.promise.cost(self.unit), purpose="another program's claim")
-        return program.run(self._sample.fit.records.to_frame()).rows
+        return program.run(self._sides.fit.records.to_frame()).rows
 
     def review_sample(self) -> ReviewSample:
         """Both sides of the split, for the internal review: class P3, free of charge because it never leaves."""
         self._here()
         self._reservation.require_started()
-        return self._sample
+        return self._sides
 
 
 def _check_purse(reservation: object) -> None:
@@ -482,12 +604,3 @@ def _side(everybody: PersonRecords, chosen: BoolVector) -> PersonRecords:
     return PersonRecords(
         records=everybody.records.take(rows), person=renumbered[everybody.person[rows]], persons=int(chosen.sum())
     )
-
-
-def _content(records: Records) -> list[bytes]:
-    """Each row's values as bytes: equal bytes for equal rows."""
-    if not records.columns:
-        return []
-    rows = np.column_stack([np.asarray(column, dtype=np.float64) for column in records.columns.values()])
-    content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
-    return content

@@ -150,6 +150,11 @@ def parse(text: str) -> Expression:
     return _Parser(list(_tokens(text))).expression()
 
 
+def names_in(expression: Expression) -> frozenset[str]:
+    """The columns that an expression is about."""
+    return frozenset(token.text for token in _tokens(str(expression)) if token.kind == "name")
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while True:

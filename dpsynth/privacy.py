@@ -419,11 +419,13 @@ class Cap:
         """What everything charged under this cap can have cost one person, however each step was chosen.
 
         The sum of what was charged is no bound by itself when later costs were chosen after seeing earlier answers;
-        the limit that the filter enforced is ([WRRW23]). When all was zCDP that limit is a rho; otherwise it is the
-        loss at one order, and so at every smaller one. Imports may have passed the cap; then they count.
+        the limit that the filter enforced is ([WRRW23]). When all was zCDP, or approximate zCDP, that limit is a rho
+        and a delta0 ([WRRW23] Theorem 1); otherwise it is the loss at one order, and so at every smaller one. Imports
+        may have passed the cap; then they count.
         """
-        if charged.is_zcdp and not charged.delta0:
-            return Cost.zcdp(max(self.cost.rho, charged.rho))
+        if charged.is_zcdp:
+            delta0 = max(self.delta0, charged.delta0) if charged.delta0 else Fraction(0)
+            return Cost.zcdp(max(self.cost.rho, charged.rho), delta0=delta0)
         nano = max(self.nano, charged.at(self.order))
         curve = tuple(nano if order <= self.order else _UNBOUNDED for order in ORDERS)
         return Cost(extra=curve, delta0=max(self.delta0, charged.delta0))

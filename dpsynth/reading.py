@@ -20,6 +20,7 @@ with line breaks in a proper file could pose as rows of other people. So the ass
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpsynth.errors import DataFileError, OperationError
-from dpsynth.schema import FALSE_TEXTS, TRUE_TEXTS, Column, Read, Schema, quoted
+from dpsynth.schema import FALSE_TEXTS, OTHER, TRUE_TEXTS, Column, Read, Schema, is_plain, quoted
 from dpsynth.table import Records, Values, arrow_texts, storage
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ Cell: TypeAlias = tuple[float, int]
 """A number or a category code, and which of the three it is; the value of the other two is 0."""
 IntVector: TypeAlias = npt.NDArray[np.intp]
 BoolVector: TypeAlias = npt.NDArray[np.bool_]
+
+LONGEST_LABEL = 200
+"""Characters of a text that discovery may make a category; longer ones follow the column's `unknown` rule."""
 
 _MISSING: Cell = (0.0, MISSING)
 _UNKNOWN: Cell = (0.0, UNKNOWN)
@@ -75,6 +79,75 @@ class RawRows:
     records: Records
     unit_ids: list[bytes] | None
 
+    def content(self) -> list[bytes]:
+        """Each row's values as bytes: equal bytes for equal rows."""
+        if not self.records.columns:
+            return []
+        rows = np.column_stack([np.asarray(column, dtype=np.float64) for column in self.records.columns.values()])
+        content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
+        return content
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OpenRows:
+    """The same where columns are still to be discovered. Private.
+
+    Args:
+        schema: The open schema.
+        cells: For every modelled column, in order, its cells; the texts of a category differ, and each can be a label.
+        unit_ids: As in `RawRows`.
+    """
+
+    schema: Schema
+    cells: dict[str, Cells]
+    unit_ids: list[bytes] | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.cells.values())).values)
+
+    def take(self, rows: BoolVector) -> OpenRows:
+        """The chosen rows."""
+        ids = None if self.unit_ids is None else [i for i, stays in zip(self.unit_ids, rows, strict=True) if stays]
+        return OpenRows(self.schema, {name: cells.take(rows) for name, cells in self.cells.items()}, ids)
+
+    def content(self) -> list[bytes]:
+        """Each row's cells as bytes, equal for equal rows. Texts count by a digest: a code says in which order they came."""
+        parts: list[npt.NDArray[np.uint64]] = []
+        for cells in self.cells.values():
+            is_value = np.equal(cells.kinds, VALUE)
+            if cells.texts:
+                digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in cells.texts]
+                words = np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
+                parts.append(np.where(is_value[:, None], words[cells.values.astype(np.intp)], np.uint64(0)))
+            else:
+                parts.append((np.where(is_value, cells.values, 0.0) + 0.0).view(np.uint64)[:, None])
+            parts.append(cells.kinds.astype(np.uint64)[:, None])
+        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
+        return content
+
+    def settled(self, schema: Schema) -> tuple[Records, BoolVector]:
+        """The rows under the completed schema, and which of them that schema's rules keep; shape (rows,)."""
+        cells = {
+            column.name: _recoded(column, self.cells[column.name])
+            if self.cells[column.name].texts
+            else self.cells[column.name]
+            for column in schema.modelled
+        }
+        block = Block(len(self), cells, None)
+        keep = _kept(block, schema)
+        return Records(schema, {name: values[keep] for name, values in _block_values(block, schema).items()}), keep
+
+
+def _recoded(column: Column, cells: Cells) -> Cells:
+    """Codes of a column's labels for codes of what occurred; what is not among the labels is unknown."""
+    code = _codes(column)
+    values = np.array([code.get(text, 0) for text in cells.texts], dtype=np.float64)
+    known = np.array([text in code for text in cells.texts])
+    rows = cells.values.astype(np.intp)
+    kinds = np.where((cells.kinds == VALUE) & ~known[rows], UNKNOWN, cells.kinds).astype(np.uint8)
+    return Cells(np.where(kinds == VALUE, values[rows], 0.0), kinds)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cells:
@@ -83,18 +156,32 @@ class Cells:
     Args:
         values: Numbers, not yet clamped, or category codes; shape (rows,).
         kinds: VALUE, MISSING or UNKNOWN; shape (rows,).
+        texts: Of a category whose values are to be discovered: what the codes stand for, in no particular order.
     """
 
     values: npt.NDArray[np.float64]
     kinds: npt.NDArray[np.uint8]
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> Cells:
         values = np.fromiter((value for value, _ in cells), np.float64, len(cells))
         return cls(values, np.fromiter((kind for _, kind in cells), np.uint8, len(cells)))
 
-    def take(self, rows: IntVector) -> Cells:
-        return Cells(self.values[rows], self.kinds[rows])
+    @classmethod
+    def named(cls, texts: Sequence[str | None], rows: IntVector) -> Cells:
+        """Cells of a category without declared values.
+
+        Args:
+            texts: What occurs; None is no value.
+            rows: Which of these each row has; -1 where it is missing.
+        """
+        values = np.append(np.arange(len(texts)), 0)
+        kinds = np.array([*(UNKNOWN if text is None else VALUE for text in texts), MISSING], dtype=np.uint8)
+        return cls(values[rows].astype(np.float64), kinds[rows], tuple(text or "" for text in texts))
+
+    def take(self, rows: IntVector | BoolVector) -> Cells:
+        return Cells(self.values[rows], self.kinds[rows], self.texts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -310,10 +397,32 @@ def read_frame(frame: pd.DataFrame, schema: Schema) -> RawRows:
     Raises:
         DataFileError: as `check_frame`.
     """
+    return _settle([_frame_block(frame, schema)], schema)
+
+
+def read_open(path: str | Path, schema: Schema) -> OpenRows:
+    """The same for a schema with columns to be discovered, whose cells stay as they are found.
+
+    Raises:
+        OperationError: as `read`.
+    """
+    return _gather(blocks(path, schema), schema)
+
+
+def read_open_frame(frame: pd.DataFrame, schema: Schema) -> OpenRows:
+    """The same for a data frame.
+
+    Raises:
+        DataFileError: as `check_frame`.
+    """
+    return _gather([_frame_block(frame, schema)], schema)
+
+
+def _frame_block(frame: pd.DataFrame, schema: Schema) -> Block:
     check_frame(frame, schema)
     cells = {column.name: _frame_cells(column, frame[column.name]) for column in schema.modelled}
     units = None if schema.unit_column is None else _frame_units(frame[schema.unit_column])
-    return _settle([Block(len(frame), cells, units)], schema)
+    return Block(len(frame), cells, units)
 
 
 def blocks(path: str | Path, schema: Schema) -> Iterator[Block]:
@@ -334,18 +443,76 @@ def _settle(found: Iterable[Block], schema: Schema) -> RawRows:
     parts: dict[str, list[Any]] = {column.name: [np.zeros(0, dtype=storage(column))] for column in schema.modelled}
     ids: list[bytes] = []
     for block in found:
-        keep = np.ones(block.rows, dtype=bool)
-        if block.units is not None:
-            keep &= np.array([unit is not None for unit in block.units], dtype=bool)
-        for column in schema.modelled:
-            if column.unknown == "drop_row":
-                keep &= ~_breaks_domain(column, block.cells[column.name])
-        for column in schema.modelled:
-            parts[column.name].append(_values(column, block.cells[column.name])[keep])
-        if block.units is not None:
-            ids += [unit for unit, stays in zip(block.units, keep.tolist(), strict=True) if stays and unit is not None]
+        keep = _kept(block, schema)
+        for name, values in _block_values(block, schema).items():
+            parts[name].append(values[keep])
+        ids += _ids_of(block, keep)
     columns: dict[str, Values] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     return RawRows(Records(schema, columns), None if schema.unit_column is None else ids)
+
+
+def _gather(found: Iterable[Block], schema: Schema) -> OpenRows:
+    """Applies the rules of what is declared, row by row, and puts the texts of each open category together."""
+    texts: dict[str, dict[str, int]] = {column.name: {} for column in schema.modelled if "values" in column.discover}
+    parts: dict[str, list[Cells]] = {column.name: [] for column in schema.modelled}
+    ids: list[bytes] = []
+    for block in found:
+        keep = _kept(block, schema)
+        for name, cells in block.cells.items():
+            kept = cells.take(keep)
+            if name in texts:
+                code = [_place(text, texts[name], schema.column(name), schema.read) for text in kept.texts]
+                places = np.array([*code, -1])[np.where(kept.kinds == VALUE, kept.values, -1).astype(np.intp)]
+                kinds = np.where((kept.kinds == VALUE) & (places < 0), UNKNOWN, kept.kinds).astype(np.uint8)
+                kept = Cells(np.maximum(places, 0).astype(np.float64), kinds)
+            parts[name].append(kept)
+        ids += _ids_of(block, keep)
+    whole = {
+        name: Cells(
+            np.concatenate([np.zeros(0), *(part.values for part in each)]),
+            np.concatenate([np.zeros(0, dtype=np.uint8), *(part.kinds for part in each)]),
+            tuple(texts.get(name, {})) or (("",) if name in texts else ()),
+        )
+        for name, each in parts.items()
+    }
+    return OpenRows(schema, whole, None if schema.unit_column is None else ids)
+
+
+def _place(text: str, known: dict[str, int], column: Column, read: Read) -> int:
+    """The number of a text among those seen; -1 if it can be no label of the column, whoever has it."""
+    fits = (
+        len(text) <= LONGEST_LABEL
+        and text.strip() != ""
+        and is_plain(text)
+        and text not in read.missing
+        and not (text == OTHER and column.unknown == OTHER)
+    )
+    try:
+        text.encode(read.encoding)
+        text.encode()
+    except UnicodeEncodeError:
+        fits = False
+    return known.setdefault(text, len(known)) if fits else -1
+
+
+def _kept(block: Block, schema: Schema) -> BoolVector:
+    """Which rows of a block have a unit, and keep the `drop_row` rules of all columns whose values are known."""
+    keep = np.ones(block.rows, dtype=bool)
+    if block.units is not None:
+        keep &= np.array([unit is not None for unit in block.units], dtype=bool)
+    for column in schema.modelled:
+        if column.unknown == "drop_row" and "values" not in column.discover:
+            keep &= ~_breaks_domain(column, block.cells[column.name])
+    return keep
+
+
+def _ids_of(block: Block, keep: BoolVector) -> list[bytes]:
+    units = block.units or []
+    return [unit for unit, stays in zip(units, keep.tolist(), strict=False) if stays and unit is not None]
+
+
+def _block_values(block: Block, schema: Schema) -> dict[str, Values]:
+    return {column.name: _values(column, block.cells[column.name]) for column in schema.modelled}
 
 
 def _breaks_domain(column: Column, cells: Cells) -> BoolVector:
@@ -475,6 +642,11 @@ def _unit_id(stored: object) -> bytes | None:
 
 def _label_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
     """Cells of a category, ordinal or boolean column from the texts of a CSV file; `marks` mean "missing"."""
+    if "values" in column.discover:
+        number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        rows = np.fromiter(map(number.__getitem__, texts), np.intp, len(texts))
+        gaps = np.array([text in marks for text in number] or [False])
+        return Cells.named(tuple(number), np.where(gaps[rows], -1, rows))
     known = {text: (float(code), VALUE) for text, code in _codes(column).items()} | dict.fromkeys(marks, _MISSING)
     place = {text: n for n, text in enumerate(known)}
     cells = Cells.of([*known.values(), _UNKNOWN])
@@ -522,14 +694,30 @@ def _arrow_cells(column: Column, array: pa.Array) -> Cells:
     if isinstance(array.type, pa.BaseExtensionType):
         return _arrow_cells(column, array.storage)
     if pa.types.is_null(array.type):
-        return Cells.of([_MISSING] * len(array))
+        return _of_distinct(column, [], np.full(len(array), -1, dtype=np.intp))
     stored = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if column.is_numeric and storage_kind(stored) in ("integer", "float", "decimal") and stored == array.type:
         numbers = _filled(array.cast(pa.float64(), safe=False), math.nan, np.float64)
         return _numeric(column, np.where(np.isinf(numbers), np.nan, numbers), np.isnan(numbers))
     values, rows = _distinct(array)
+    return _of_distinct(column, values, rows)
+
+
+def _of_distinct(column: Column, values: Sequence[object], rows: IntVector) -> Cells:
+    """Cells from the different values of a column, and which of them each row has; -1 where it is missing."""
+    if "values" in column.discover:
+        gaps = np.array([_is_gap(value) for value in values] + [True])
+        return Cells.named([_label(value) for value in values], np.where(gaps[rows], -1, rows))
     cells = Cells.of([*map(_cell_reader(column), values), _MISSING])
     return cells.take(np.where(rows < 0, len(values), rows))
+
+
+def _label(stored: object) -> str | None:
+    """How a stored value is spelled as a category; None where it is missing or no single value."""
+    found = _native(stored)
+    if isinstance(found, bytes):
+        return found.decode("utf-8", "surrogateescape")
+    return next(iter(() if _is_gap(found) else _spellings(found)), None)
 
 
 def _distinct(array: pa.Array) -> tuple[list[object], IntVector]:
@@ -581,10 +769,11 @@ def _frame_cells(column: Column, series: pd.Series[Any]) -> Cells:
     import pandas as pd
 
     if isinstance(series.dtype, pd.CategoricalDtype):
-        cells = Cells.of([*map(_cell_reader(column), series.cat.categories), _MISSING])
-        return cells.take(series.cat.codes.to_numpy(np.intp))  # -1, the last one, is missing
+        return _of_distinct(column, list(series.cat.categories), series.cat.codes.to_numpy(np.intp))
     array = _as_arrow(series)
-    return Cells.of(list(map(_cell_reader(column), series))) if array is None else _arrow_cells(column, array)
+    if array is not None:
+        return _arrow_cells(column, array)
+    return _of_distinct(column, list(series), np.arange(len(series)))
 
 
 def _frame_units(series: pd.Series[Any]) -> list[bytes | None]:

@@ -14,7 +14,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from dpsynth import discovery
 from dpsynth.curator import Curator, PersonRecords
+from dpsynth.errors import UsageError
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import check_constraints
 from dpsynth.models.rows import drawn
@@ -61,20 +63,24 @@ class Rehearsal:
         promise = Cap.of(epsilon, delta)
         check_rows(rows)
         schema.require_complete()
-        check_constraints(schema)
-        recipe.check(schema)
+        check_constraints(schema.widest())
+        recipe.check(schema.widest())
         self.schema = schema
         self.name = recipe.name
         self.epsilon, self.delta = float(promise.epsilon), float(promise.delta)
         self.cost: Cost | None = None  # another program shows no noisy counts
+        share = discovery.SHARE if schema.is_open else Fraction(0)
+        self._searching = discovery.budget_for(schema, promise=promise, share=share)
         if isinstance(recipe, External):
+            if schema.is_open:
+                raise UsageError("another program's claim is audited alone: declare what the schema leaves to discover")
             self._budget = recipe.claimed(schema, epsilon=promise.epsilon, delta=promise.delta)
             self.delta = float(self._budget.delta0)  # none where the program promises none: the sharper claim
         else:
-            self._budget = self.cost = recipe.cost(schema, promise=promise, share=Fraction(1))
+            self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share)
+            self.cost = self._budget + self._searching
         self._recipe = recipe
         self._rows = rows
-        self._released = schema.released()
 
     def __repr__(self) -> str:
         return f"Rehearsal({self.name!r}, epsilon={self.epsilon:g}, delta={self.delta:g})"
@@ -86,16 +92,17 @@ class Rehearsal:
             DataFileError: the frame's columns are not the schema's.
             BudgetExceeded: the synthesizer asked for more than its budget.
         """
-        purse = ThrowAway(self._budget, unit=self.schema.unit)
+        purse = ThrowAway(self._budget + self._searching, unit=self.schema.unit)
         try:
             curator = Curator.of_frame(frame, self.schema, purse, holdout=Fraction(0))
+            discovery.discover(curator, budget=self._searching)
             model = self._recipe.fit(curator, budget=self._budget)
         finally:
             purse.close()
         rows = rows_to_sample(model, self.schema) if self._rows is None else self._rows
         _, records = drawn(model, rows, rng=sampling_generator())
         return Trial(
-            rows=Records(self._released, records.columns),
+            rows=Records(curator.schema.released(), records.columns),
             measurements=tuple(model.measurements),
             coarse=tuple(model.coarse),
         )

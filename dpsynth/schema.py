@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dpsynth.binning import Bins
+from dpsynth.binning import DEFAULT_BINS, LARGEST_INTEGER, ONE_CELL_EACH, Bins
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
 from dpsynth.privacy import Neighbours, PrivacyUnit
 
@@ -34,18 +34,21 @@ CATEGORICAL = ("category", "ordinal")
 DROPPED = ("identifier", "text")
 TYPES = (*NUMERIC, *CATEGORICAL, "boolean", *DROPPED)
 ROLES = ("direct_identifier", "quasi_identifier", "sensitive", "other")
+DISCOVER = "discover"
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
 OTHER = "other"
 
 MAX_DECIMALS = 15
 MAX_COLUMN_CELLS = 2**16
+MAX_DISCOVERED = 256
+"""Values that discovery may find in a column, at most."""
 MAX_CELLS = 2**20
 MAX_ROWS = 10**6
 
 _ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{n}" for n in range(1250, 1259))}
 _TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
-_OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing"}
+_OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing", "discover"}
 _OF_TYPE = {
     "integer": {"minimum", "maximum", "bins", "edges", "unknown"},
     "number": {"minimum", "maximum", "bins", "edges", "unknown", "decimals"},
@@ -54,6 +57,11 @@ _OF_TYPE = {
     "boolean": {"true", "false", "unknown"},
     "identifier": {"format"},
     "text": set[str](),
+}
+_DISCOVERABLE = {
+    "integer": ("minimum", "maximum", "bins"),
+    "number": ("minimum", "maximum", "bins"),
+    "category": ("values",),
 }
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -103,8 +111,9 @@ class Read:
 class Column:
     """One column, as its owner declares it. Design.md 3 says what each key means.
 
-    What a key leaves out is filled in where a default is public knowledge: `unknown` ("missing" where missing is
-    allowed, else "drop_row"), the spellings of a boolean. Bounds and values have no default: they are blanks.
+    What a key leaves out is filled in where a default is public knowledge: `unknown` ("other" where values
+    are discovered, else "missing" where missing is allowed, else "drop_row"), the spellings of a boolean. Bounds and values have no
+    default: they are blanks, unless they are in `discover`, which in TOML is said by the word "discover" in their place.
     """
 
     name: str
@@ -123,6 +132,7 @@ class Column:
     format: str | None = None
     decimals: int | None = None
     basis: str | None = None
+    discover: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _name(self.name, "[[column]]", "name")
@@ -134,10 +144,8 @@ class Column:
         for key in (f.name for f in fields(self)):
             if key not in allowed and getattr(self, key) is not None:
                 _refuse(where, f"{key} does not apply to a column of type {self.type}")
-        domain: tuple[object, ...] = (self.source, self.values, self.bins, self.edges, self.minimum, self.maximum)
-        if "discover" in domain:
-            _refuse(where, "discovery is not supported yet: declare the bounds or values")
-        _choice(self.source, where, "source", ("declared", "data"))
+        self._check_discovery()
+        _choice(self.source, where, "source", ("declared", "data", DISCOVER))
         _choice(self.role, where, "role", ROLES)
         if not isinstance(self.missing, bool):
             _refuse(where, "missing must be true or false")
@@ -152,8 +160,37 @@ class Column:
             self._check_spellings()
         if self.is_modelled:
             self._check_unknown()
-            if not self.blanks() and self.size > MAX_COLUMN_CELLS:
+            if self.is_complete and self.size > MAX_COLUMN_CELLS:
                 _refuse(where, f"it has {self.size} cells, more than {MAX_COLUMN_CELLS}: declare fewer, wider bins")
+
+    def _check_discovery(self) -> None:
+        where = self._where
+        allowed = _DISCOVERABLE.get(self.type, ())
+        for key in ("minimum", "maximum", "bins", "edges", "values"):
+            if getattr(self, key) == DISCOVER:
+                self._set(key, None)
+                self._set("discover", (*self.discover, key))
+        for key in self.discover:
+            if key not in allowed:
+                _refuse(where, f"{key} of a column of type {self.type} cannot be discovered: declare it")
+            if getattr(self, key) is not None:
+                _refuse(where, f"{key} must be declared or discovered, not both")
+        self._set("discover", tuple(key for key in allowed if key in self.discover))
+        if self.discover and self.role == "direct_identifier":
+            _refuse(where, "what identifies a person is not discovered: make it an identifier, or give it another role")
+        if "values" in self.discover and self.unknown == "drop_row":
+            _refuse(
+                where,
+                'unknown must be "other" or "missing" where values are discovered: rare ones would lose their row',
+            )
+        for key in ("minimum", "maximum") if self.discover and self.is_numeric else ():
+            bound = getattr(self, key)
+            if bound is not None and abs(_number(bound, where, key)) > self.largest_bound:
+                _refuse(
+                    where, f"{key} must be at most {self.largest_bound:g} in size where the other bound is discovered"
+                )
+        if self.discover and self.edges is not None:
+            _refuse(where, "edges leave nothing to discover: declare one or the other")
 
     def _check_numbers(self) -> None:
         where = self._where
@@ -205,7 +242,7 @@ class Column:
     def _check_unknown(self) -> None:
         where = self._where
         if self.unknown is None:
-            self._set("unknown", "missing" if self.missing else "drop_row")
+            self._set("unknown", OTHER if "values" in self.discover else "missing" if self.missing else "drop_row")
         _choice(self.unknown, where, "unknown", ("missing", "other", "drop_row"))
         if self.unknown == "missing" and not self.missing:
             _refuse(where, 'unknown = "missing" needs missing = true')
@@ -241,7 +278,7 @@ class Column:
         if not self.is_numeric:
             raise TypeError(f"{self._where} is not numeric")
         if self.minimum is None or self.maximum is None:
-            raise IncompleteSchema(f"{self.blanks()[0]}: declare it")
+            raise IncompleteSchema(self._not_known())
         decimals = 0 if self.type == "integer" else self.decimals
         return Bins.of(minimum=self.minimum, maximum=self.maximum, bins=self.bins, edges=self.edges, decimals=decimals)
 
@@ -251,7 +288,7 @@ class Column:
         if self.type == "boolean":
             return ("false", "true")
         if self.values is None:
-            raise IncompleteSchema(f"{self.blanks()[0]}: declare them")
+            raise IncompleteSchema(self._not_known())
         return (*self.values, OTHER) if self.unknown == "other" else self.values
 
     @cached_property
@@ -269,13 +306,44 @@ class Column:
         """The code of an undeclared value where those are a category of their own."""
         return len(self.labels) - 1 if self.unknown == "other" else None
 
+    @property
+    def largest_bound(self) -> float:
+        """How large a bound may be, in size, that discovery finds or works with."""
+        return min(1e15, LARGEST_INTEGER / 4 / 10 ** (self.decimals or 0))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something about the column is still to be discovered, under the budget of a release."""
+        return bool(self.discover)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its cells are known: nothing is blank, and nothing is left to discover."""
+        return not self.is_open and not self.blanks()
+
     def blanks(self) -> list[str]:
-        """Facts that nobody has declared yet, a sentence each."""
-        if self.is_numeric:
-            return [f"{self._where} has no {key}" for key in ("minimum", "maximum") if getattr(self, key) is None]
-        if self.type in CATEGORICAL and self.values is None:
-            return [f"{self._where} has no values"]
-        return []
+        """Facts that nobody has declared yet and nobody asked to discover, a sentence each."""
+        wanted = ("minimum", "maximum") if self.is_numeric else ("values",) if self.type in CATEGORICAL else ()
+        return [
+            f"{self._where} has no {key}" for key in wanted if getattr(self, key) is None and key not in self.discover
+        ]
+
+    def _not_known(self) -> str:
+        blanks = self.blanks()
+        return (
+            f"{blanks[0]}: declare it" if blanks else f"{self._where} has a domain still to be discovered: declare it"
+        )
+
+    def widest(self) -> Column:
+        """The column as it is if discovery finds as much as it may: for limits, which must not depend on rows."""
+        if not self.is_open:
+            return self
+        if not self.is_numeric:
+            return replace(self, discover=(), values=tuple(f"value {n}" for n in range(MAX_DISCOVERED)))
+        cells = self.bins or (ONE_CELL_EACH if self.type == "integer" else DEFAULT_BINS)
+        return replace(
+            self, discover=(), minimum=0, maximum=cells - (self.type == "integer"), bins=cells, decimals=None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,12 +443,24 @@ class Schema:
             seen.add(column.name)
         self._check_unit()
         self._check_file_texts()
-        cells = sum(column.size for column in self.modelled if not column.blanks())
+        if self.is_open:
+            self._check_rules_are_closed()
+        cells = sum(column.widest().size for column in self.modelled if not column.blanks())
         if cells > MAX_CELLS:
             _refuse(where, f"its columns have {cells} cells together, and {MAX_CELLS} are the limit")
         object.__setattr__(self, "constraints", tuple(self.constraints))
         if not any(column.blanks() for column in self.modelled):
-            self.rules  # noqa: B018 - checked here, computed once
+            self.widest().rules if self.is_open else self.rules
+
+    def _check_rules_are_closed(self) -> None:
+        """What a rule means depends on bounds and values, so those must be known when the schema is checked."""
+        from dpsynth.expressions import names_in  # that module builds on this one
+
+        for n, constraint in enumerate(self.constraints, start=1):
+            named = names_in(constraint.expression)
+            for column in self.columns:
+                if column.is_open and column.name in named:
+                    _refuse(f"constraint {n}", f"{quoted(column.name)} is discovered: declare the columns of a rule")
 
     def _check_unit(self) -> None:
         _name(self.entity, "unit", "entity")
@@ -484,6 +564,7 @@ class Schema:
         for column in columns:
             if "edges" in column:
                 del column["minimum"], column["maximum"]
+            column |= dict.fromkeys(column.pop("discover"), DISCOVER)
         plain = {
             "schema": FORMAT,
             "status": self.status,
@@ -503,6 +584,31 @@ class Schema:
         """SHA-256 of the canonical form, in hexadecimal: equal for schemas that mean the same."""
         canonical = json.dumps(self._plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be discovered, under the budget of a release."""
+        return any(column.is_open for column in self.columns)
+
+    def widest(self) -> Schema:
+        """The schema as it is if discovery finds as much as it may: for limits, which must not depend on rows."""
+        return replace(self, columns=tuple(column.widest() for column in self.columns)) if self.is_open else self
+
+    def completed(self, found: Iterable[Column]) -> Schema:
+        """The schema with every open column exchanged for one in which discovery left nothing open."""
+        by_name = {column.name: column for column in found}
+        columns = tuple(by_name.get(column.name, column) for column in self.columns)
+        for old, new in zip(self.columns, columns, strict=True):
+            same = {key: getattr(new, key) for key in ("name", "type", "missing", "unknown", "role", "decimals")}
+            if old.is_open and (
+                not new.is_complete
+                or new.size > old.widest().size
+                or any(getattr(old, key) != value for key, value in same.items())
+            ):
+                raise ValueError(f"column {quoted(old.name)} must be completed, and otherwise stay as it is")
+            if not old.is_open and new is not old:
+                raise ValueError(f"column {quoted(old.name)} was declared: nothing is left to discover")
+        return replace(self, columns=columns)
 
     def released(self) -> Schema:
         """The schema of a file of synthetic rows: the modelled columns, and no unit column, because nobody is in it."""
@@ -583,6 +689,19 @@ class Schema:
             rest = f", and {len(blanks) - 3} more" if len(blanks) > 3 else ""
             raise IncompleteSchema(f"the schema has blanks to fill in: {'; '.join(blanks[:3])}{rest}")
 
+    def require_closed(self) -> None:
+        """Refuses a schema that leaves something to discover, where rows are read without a budget for that.
+
+        Raises:
+            IncompleteSchema: it does.
+        """
+        open_ = [quoted(column.name) for column in self.columns if column.is_open]
+        if open_:
+            raise IncompleteSchema(
+                f"the schema leaves {', '.join(open_[:3])} to discover, which a release alone may do: use the schema.toml of "
+                "a release, or declare them"
+            )
+
     def basis_gaps(self) -> list[str]:
         """Modelled columns and constraints of which nobody has said where they come from."""
         gaps = [column.name for column in self.modelled if not (column.basis or self.basis)]
@@ -592,6 +711,17 @@ class Schema:
     def from_data(self) -> list[str]:
         """Modelled columns whose domain somebody read off the data."""
         return [column.name for column in self.modelled if column.source == "data"]
+
+    def distrusted(self) -> Schema:
+        """The schema as a release must take it: a domain that some earlier run discovered counts as read off the data.
+
+        Whether a ledger was charged for it, and whose rows it came from, the schema cannot prove.
+        """
+        columns = (
+            replace(column, source="data") if column.source == DISCOVER and not column.is_open else column
+            for column in self.columns
+        )
+        return replace(self, columns=tuple(columns))
 
 
 # ---- checks: each refuses in one sentence that names where and which key -----------------------------------------
@@ -617,7 +747,7 @@ def _column(entry: object) -> Column:
     data = _mapping(entry, "[[column]]")
     name = data.get("name")
     where = f"column {quoted(name)}" if isinstance(name, str) else "[[column]]"
-    _known(data, [f.name for f in fields(Column)], where)
+    _known(data, [f.name for f in fields(Column) if f.name != DISCOVER], where)
     for key in ("name", "type"):
         if key not in data:
             _refuse(where, f"{key} must be declared")

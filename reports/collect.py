@@ -18,9 +18,11 @@ from typing import Any
 import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
 from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
+from dpsynth.discovery import Discovered
 from dpsynth.privacy import NANO, ORDERS
+from dpsynth.schema import DISCOVER
 from reports.evidence import Evidence, Leaf
-from reports.paths import CLAIMED, RENYI, ZCDP
+from reports.paths import APPROXIMATE, CLAIMED, RENYI, ZCDP
 from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
@@ -78,6 +80,7 @@ class Run:
         distances: Synthetic marginals against the noisy measurements.
         groups: Declared groups of people against their noisy counts.
         attacks: DP-noised results, empty without a holdout.
+        discovered: What the schema left open, and what was found under the budget.
         claim: The (epsilon, delta) for one unit that another program claims for its part; None where all is zCDP.
     """
 
@@ -100,6 +103,7 @@ class Run:
     distances: Sequence[Distance]
     groups: Sequence[Group]
     attacks: Sequence[ChargedAttack]
+    discovered: Sequence[Discovered] = ()
     claim: tuple[Fraction, Fraction] | None = None
 
 
@@ -134,6 +138,7 @@ def collect(run: Run) -> Evidence:
             ),
         },
         "columns": [_column(column) for column in run.schema.columns],
+        "discovery": [_discovery(found) for found in run.discovered],
         "constraints": [_constraint(constraint) for constraint in run.schema.constraints],
         "domain": {
             "basis": _p0(_named("missing for", run.schema.basis_gaps()) or "stated", "schema"),
@@ -210,10 +215,33 @@ def _column(column: dpsynth.Column) -> dict[str, Leaf]:
         "name": _p0(column.name, "schema"),
         "type": _p0(column.type, "schema"),
         "role": _p0(column.role, "schema"),
-        "size": _p0(column.size if modelled else 0, "schema"),
+        "size": Leaf(column.size, "P1", "discovered with noise")
+        if column.source == DISCOVER
+        else _p0(column.size if modelled else 0, "schema"),
         "source": _p0(column.source, "schema"),
         "basis": _p0(column.basis or "as for the table", "schema"),
         "treatment": _p0("modelled" if modelled else "dropped: not in the synthetic table", "schema"),
+    }
+
+
+def _discovery(found: Discovered) -> dict[str, Leaf]:
+    """A fact that cost budget. What was found stands in the schema of the release."""
+    values = "values" in found.facts
+    least = (
+        f"a value is published from a noisy count of {found.least} units on"
+        if values
+        else f"rows are taken to be there from a noisy count of about {found.least} on"
+    )
+    return {
+        "column": _p0(found.column.name, "schema"),
+        "facts": _p0(", ".join(found.facts), "schema"),
+        "mechanism": _p0(
+            "partition selection, exact discrete Gaussian noise" if values else "tree of noisy counts", "implementation"
+        ),
+        "sigma": _p0(_up(Fraction(found.sigma)), "calibrated to the budget"),
+        "least": _p0(least, "calibrated to the budget"),
+        "rho": _p0(_up(found.rho), "accountant"),
+        "delta0": _p0(_up(found.delta0), "accountant"),
     }
 
 
@@ -229,7 +257,14 @@ def _guarantee(run: Run) -> dict[str, Any]:
     deltas = sorted({run.promise.delta, run.promise.delta / 1000, Fraction(1, 10**5)}, reverse=True)
     formula = "conversion of the charged loss (arXiv:2004.00010, Proposition 12), rounded up"
     out: dict[str, Any] = {
-        "definition": _p0(CLAIMED if run.claim is not None else RENYI if cost.extra else ZCDP, "accountant"),
+        "definition": _p0(
+            CLAIMED if run.claim is not None else RENYI if cost.extra else APPROXIMATE if cost.delta0 else ZCDP,
+            "accountant",
+        ),
+        "delta0": _p0(
+            _up(sum((found.delta0 for found in run.discovered), Fraction(0))),
+            "thresholds of discovery, charged in the ledger",
+        ),
         "rho": _rho(cost, "charged in the ledger")
         if run.claim is not None
         else Leaf(_up(cost.rho), "P0", "charged in the ledger"),
@@ -246,6 +281,7 @@ def _guarantee(run: Run) -> dict[str, Any]:
             (
                 "the synthetic rows and the model file",
                 "the default number of rows, which comes from noisy counts",
+                *(["the values, bounds and bins that were discovered"] if run.discovered else []),
                 "every number in the shareable edition of this report",
             )
             if run.claim is None
@@ -257,7 +293,7 @@ def _guarantee(run: Run) -> dict[str, Any]:
             (
                 f"a {unit.entity} is what the schema's unit says, and two tables are neighbours under {unit.neighbours}",
                 "a CSV file was written by a program that quotes cells by RFC 4180, so that no cell reaches beyond its row",
-                "every declared fact in the schema is public",
+                "every fact that the schema declares is public",
                 "earlier releases about the same people are in the same ledger",
                 "the computer that ran dpsynth, and the people with access to it, may see the rows",
                 "nobody else can watch how long the run takes, or how much memory",
@@ -278,8 +314,8 @@ def _guarantee(run: Run) -> dict[str, Any]:
 
 
 def _rho(cost: Cost, src: str) -> Leaf:
-    """The rho of a zCDP cost; of any other cost it would be no bound."""
-    if cost.is_zcdp and not cost.delta0:
+    """The rho of a zCDP cost, whose delta0 stands beside it; of any other cost it would be no bound."""
+    if cost.is_zcdp:
         return Leaf(_up(cost.rho), "P0", src)
     return Leaf(None, "P0", src, missing="not zCDP: no rho bounds this loss")
 

@@ -28,6 +28,7 @@ from dpsynth.errors import DpsynthError, IntegrityError, UsageError
 from dpsynth.privacy import NANO, ORDERS, Cost, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.paths import (
+    APPROXIMATE,
     ATTACK_TITLES,
     CHARGED_ATTACKS,
     CLAIMED,
@@ -501,6 +502,16 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
         row["source"].value == "data" for row in evidence.rows("columns") if "source" in row
     ):
         yield "domain.from_data does not name a column whose source is the data"
+    searched = evidence.rows("discovery")
+    found = {
+        row["name"].value for row in evidence.rows("columns") if "source" in row and row["source"].value == "discover"
+    }
+    if found != {row["column"].value for row in searched if "column" in row}:
+        yield "discovery does not name the columns whose source it is"
+    if _is_below(
+        _number(evidence.value("guarantee.delta0")) or 0.0, sum(_cell(row, "delta0") or 0.0 for row in searched)
+    ):
+        yield "guarantee.delta0 is smaller than discovery implies"
     for row in evidence.rows("risk.table"):
         release, lifetime = _cell(row, "release"), _cell(row, "cumulative")
         if release is not None and lifetime is not None and _is_below(lifetime, release):
@@ -537,13 +548,14 @@ def _is_another_s(evidence: Evidence) -> bool:
 
 def _native(evidence: Evidence) -> tuple[str, Cost] | None:
     """The charged loss, from what the evidence states natively, and where: a rho, or a claim and the zCDP steps beside it."""
+    delta0 = Fraction(str(_number(evidence.value("guarantee.delta0")) or 0))
     if _has_claim(evidence):
         epsilon, delta = (Fraction(str(evidence.value(f"guarantee.claim.{part}"))) for part in ("epsilon", "delta"))
         steps = [_cell(row, "rho") or 0.0 for row in evidence.rows("guarantee.shares")]
         beside = sum((Fraction(rho) for rho in steps if rho > 0), Fraction(0))
-        return "guarantee.claim", Cost.approximate(epsilon, delta) + Cost.zcdp(beside)
+        return "guarantee.claim", Cost.approximate(epsilon, delta) + Cost.zcdp(beside, delta0=delta0)
     rho = _number(evidence.value("guarantee.rho"))
-    return ("guarantee.rho", Cost.zcdp(Fraction(rho))) if rho is not None and rho > 0 else None
+    return ("guarantee.rho", Cost.zcdp(Fraction(rho), delta0=delta0)) if rho is not None and rho > 0 else None
 
 
 def _better_than_native(evidence: Evidence) -> Iterator[str]:
@@ -568,8 +580,8 @@ def _better_than_native(evidence: Evidence) -> Iterator[str]:
             return
     else:
         curve = tuple(_cell(row, "nano") for row in rows)
-        if evidence.value("guarantee.definition") != (RENYI if rows else ZCDP):
-            yield "guarantee.curve does not go with guarantee.definition"
+        if evidence.value("guarantee.definition") != (RENYI if rows else APPROXIMATE if cost.delta0 else ZCDP):
+            yield "guarantee.curve or guarantee.delta0 does not go with guarantee.definition"
             return
         if rows and (
             tuple(_cell(row, "order") for row in rows) != _FLOAT_ORDERS
@@ -577,7 +589,7 @@ def _better_than_native(evidence: Evidence) -> Iterator[str]:
         ):
             yield "guarantee.curve does not give the loss at each order"
             return
-        cost = Cost(cost.rho, tuple(int(loss) for loss in curve if loss is not None))
+        cost = Cost(cost.rho, tuple(int(loss) for loss in curve if loss is not None), cost.delta0)
         most = max((loss / NANO / float(order) for loss, order in zip(cost.extra, ORDERS, strict=False)), default=0.0)
         spent = sum(_cell(row, "rho") or 0.0 for row in evidence.rows("guarantee.shares"))
         if spent > (float(cost.rho) + most) * (1 + 1e-6):

@@ -99,10 +99,11 @@ def _is_date(text: str) -> bool:
 
 
 ZCDP: Final = "zCDP"
+APPROXIMATE: Final = "approximate zCDP"
 RENYI: Final = "zCDP and a Renyi curve"
 CLAIMED: Final = "approximate DP, claimed by another tool"
-"""The definitions of privacy: of a release whose loss is its rho alone, of one that has a curve on top of it, and of one
-whose loss is what another program claims."""
+"""The definitions of privacy: of a release whose loss is its rho alone, of one whose rho holds but for a chance delta0, of
+one that has a curve on top of it (and may have a delta0), and of one whose loss is what another program claims."""
 
 NEVER_EMPTY: Final = frozenset({"columns", "guarantee.profile", "guarantee.shares", "risk.table", "risk.success"})
 """Tables that need a row at least: without one, a page would leave out a chapter and say nothing about it."""
@@ -192,16 +193,24 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "columns[].name": _p0("Column"),
         "columns[].type": _p0("Type"),
         "columns[].role": _p0("Role"),
-        "columns[].size": _p0("Declared cells", "count", required=False),
+        "columns[].size": Path(title="Cells", kind="count", classes=frozenset({"P0", "P1"}), required=False),
         "columns[].source": _p0("Where its values come from"),
         "columns[].basis": _p0("Basis", required=False),
         "columns[].treatment": _p0("Treatment"),
+        "discovery[].column": _p0("Column", required=False),
+        "discovery[].facts": _p0("Discovered", required=False),
+        "discovery[].mechanism": _p0("By", required=False),
+        "discovery[].sigma": _p0("Standard deviation of the noise on a count", "positive", required=False),
+        "discovery[].least": _p0("Threshold", required=False),
+        "discovery[].rho": _p1("rho", "positive", required=False),
+        "discovery[].delta0": _p1("delta0", "number", required=False),
         "constraints[].rule": _p0("Rule that every synthetic row keeps"),
         "constraints[].basis": _p0("Basis", required=False),
         "domain.basis": _p0("Basis of the declared domains"),
         "domain.from_data": _p0("Domains read off the data"),
         "guarantee.definition": _p0("Definition of privacy"),
         "guarantee.rho": _p1("Privacy loss in its native measure (rho)", "positive"),
+        "guarantee.delta0": _p0("Chance with which discovery's rho may fail to hold (delta0)", "number"),
         "guarantee.curve[].order": _p0("Order", "positive", required=False),
         "guarantee.curve[].nano": _p1("Renyi loss on top of rho, in billionths", "count", required=False),
         "guarantee.claim.epsilon": _p0("Epsilon that another program claims for its part", "positive", required=False),

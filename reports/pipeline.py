@@ -37,6 +37,7 @@ from dpsynth import (
     Synthesizer,
     Table,
     UsageError,
+    discovery,
 )
 from dpsynth.models.graphical import check_constraints
 from dpsynth.models.rows import RowsOnly, drawn
@@ -90,6 +91,7 @@ class Settings:
             the schema's `rows_at_most`.
         holdout: Chance of each unit to be held back from the fit and used to attack the release, in [0, 1).
         attack_share: Part of the budget for publishing attack counts; None means 10 % with a holdout, else 0.
+        discovery_share: Part of the budget for what the schema leaves open; None means 10 % if it does, else 0.
         policy: The policy that the gate applies; None for no gate.
         purpose: Fixed words for the ledger and the report.
         job_id: A name for this job: the same name never runs twice.
@@ -102,6 +104,7 @@ class Settings:
     rows: int | None = None
     holdout: Number = 0
     attack_share: Number | None = None
+    discovery_share: Number | None = None
     policy: Policy | None = None
     purpose: str = "synthetic table"
     job_id: str | None = None
@@ -112,6 +115,10 @@ class Settings:
             raise UsageError("--holdout must be at least 0 and below 1")
         if self.share and not _LEAST_SHARE <= self.share <= 1 - _LEAST_SHARE:
             raise UsageError("--attack-share must be 0, or at least 0.001 and at most 0.999")
+        if self.discovery_share is not None and not _LEAST_SHARE <= self.for_discovery <= 1 - _LEAST_SHARE:
+            raise UsageError("--discovery-share must be at least 0.001 and at most 0.999")
+        if self.share + self.for_discovery > 1 - _LEAST_SHARE:
+            raise UsageError("--attack-share and --discovery-share together must leave something to learn with")
         if self.share and not self.held_back:
             raise UsageError("--attack-share needs a --holdout: without persons held back there is nothing to compare")
 
@@ -135,6 +142,13 @@ class Settings:
         if self.attack_share is None:
             return ATTACK_SHARE if self.held_back else Fraction(0)
         return exact(self.attack_share, name="--attack-share")
+
+    @property
+    def for_discovery(self) -> Fraction:
+        """`discovery_share`, exact, with its default filled in."""
+        if self.discovery_share is None:
+            return discovery.SHARE
+        return exact(self.discovery_share, name="--discovery-share")
 
 
 def publish(
@@ -163,17 +177,25 @@ def publish(
     check_free(out)
     dpsynth.check_header(data, schema)
     schema.require_complete()
-    if not schema.sizes:
+    schema = schema.distrusted()
+    widest = schema.widest()
+    if not widest.sizes:
         raise UsageError("the schema has no column that can be modelled: declare at least one")
-    check_constraints(schema)
-    choice = chosen_for(schema)
+    if settings.discovery_share is not None and not schema.is_open:
+        raise UsageError('--discovery-share needs a schema that says "discover" somewhere')
+    check_constraints(widest)
+    choice = chosen_for(widest)
     if settings.synthesizer is not None:
         choice = Choice(name=settings.synthesizer, reason="asked for")
     name = choice.name
     synthesizer = settings.recipe(name)
-    synthesizer.check(schema)
-    budget = synthesizer.cost(schema, promise=promise, share=1 - settings.share)
-    cost = budget + promise.cost.share(settings.share)
+    synthesizer.check(widest)
+    for_discovery = settings.for_discovery if schema.is_open else Fraction(0)
+    searching = discovery.budget_for(
+        schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
+    )
+    budget = synthesizer.cost(widest, promise=promise, share=1 - settings.share - for_discovery)
+    cost = budget + searching + promise.cost.share(settings.share)
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
@@ -184,6 +206,8 @@ def publish(
         with Staging(out) as staging:
             progress("reading")
             curator = Curator.open(data, schema, reservation, holdout=settings.held_back)
+            discovered = discovery.discover(curator, budget=searching, progress=progress)
+            schema = curator.schema
             model = synthesizer.fit(
                 curator,
                 budget=budget,
@@ -209,6 +233,7 @@ def publish(
                 cost=cost,
                 implementation=synthesizer.implementation,
                 spending=_spending(reservation),
+                discovered=discovered,
                 seq=reservation.seq,
                 ledger=ledger.extract(running=reservation),
                 ledger_verified=verified,

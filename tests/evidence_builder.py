@@ -168,6 +168,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
         "domain": {"basis": declared("stated"), "from_data": declared("none")},
         "guarantee": {
             "definition": declared("zCDP"),
+            "delta0": declared(0),
             "rho": formula(float(COST.rho)),
             "epsilon": formula(1.0),
             "delta": declared(1e-6),

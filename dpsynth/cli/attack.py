@@ -76,6 +76,7 @@ def attack(
     released = schema.released()
     reading.check_header(synthetic, released)
     schema.require_complete()
+    schema.require_closed()
     raw = [reading.read(path, schema) for path in (train, control)]
     _check_apart(*raw)
     sample = ReviewSample(fit=persons_of(raw[0]), control=persons_of(raw[1]))

@@ -99,6 +99,7 @@ def audit(
     if data is not None:
         reading.check_header(data, schema)
     schema.require_complete()
+    schema.require_closed()
     generator = (
         _generator(synthesizer, command, schema, epsilon, delta, rows=rows, with_data=data is not None, timeout=timeout)
         if with_generator

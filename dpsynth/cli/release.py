@@ -35,6 +35,10 @@ from reports.pipeline import Settings, publish
 )
 @click.option("--holdout", default="0", show_default=True, help="Chance of a person to be held back for attacks.")
 @click.option("--attack-share", help="Part of the budget for attack counts; default 0.1 with a holdout, else 0.")
+@click.option(
+    "--discovery-share",
+    help='Part of the budget for what the schema says to "discover"; default 0.1 if it does, else 0.',
+)
 @click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
 @click.option("--no-gate", is_flag=True, help="No verdict: the release must then not be published.")
 @click.option("--job-id", help="A name for this job; the same name never runs twice.")
@@ -50,6 +54,7 @@ def release(
     rows: int | None,
     holdout: str,
     attack_share: str | None,
+    discovery_share: str | None,
     policy: str,
     no_gate: bool,
     job_id: str | None,
@@ -68,6 +73,7 @@ def release(
         rows=rows,
         holdout=holdout,
         attack_share=attack_share,
+        discovery_share=discovery_share,
         policy=None if no_gate else policy_named(policy),
         job_id=job_id,
     )

@@ -24,7 +24,7 @@ LAYERS = (
     ("trial",),
     ("external",),
     ("curator",),
-    ("models",),
+    ("models", "discovery"),
     ("synthesizers", "neural"),
     ("rehearsal",),
     ("release",),

@@ -186,6 +186,8 @@ def test_only_a_listed_class_can_stand_at_a_path(builder: ModuleType, path: str)
         evidence = Evidence({"ledger": {"amendments": [{}]}})
     if path.startswith("guarantee.curve"):
         evidence = Evidence({"guarantee": {"curve": [{}]}})
+    if path.startswith("discovery"):
+        evidence = Evidence({"discovery": [{}]})
     rule = declared(path)
     assert rule is not None
     for cls in CLASSES:

@@ -1,0 +1,340 @@
+"""Discovery: what a schema leaves open is learned from the rows, under the budget of the release.
+
+Values of a category are those that enough units have (`mechanisms.partition_selection`); rarer ones fold into "other".
+Bounds and bins of a number come from a tree: rows are counted, with noise, in the cells of a grid that is the same for
+every table, and cells that hold much are cut finer, round after round. Each round counts disjoint cells that cover
+everything, so it costs what one marginal costs, and what is counted again is averaged.
+
+Source of the idea: Cormode, Procopiuc, Srivastava, Shen, Yu. Differentially private spatial decompositions. ICDE 2012,
+arXiv:1103.5170; the weights of the rounds and the rules for cutting are our own, chosen by measurement (`docs/discovery.md`).
+
+Privacy: every choice is made from public facts and noisy counts. One unit moves each question by what
+`Curator.find_values` and `Curator.find_rows` say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import count, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.binning import DEFAULT_BINS, ONE_CELL_EACH
+from dpsynth.curator import Curator
+from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
+from dpsynth.mechanisms.partition_selection import PartitionSelection
+from dpsynth.privacy import Cap, Cost, exact
+from dpsynth.schema import MAX_DISCOVERED, Column, Schema
+
+FloatVector = npt.NDArray[np.float64]
+
+SHARE = Fraction(1, 10)
+"""Part of a release's rho for discovery, if the schema leaves anything open."""
+RELEASES = 10
+"""A release takes at most one part in so many of the delta0 that its promise sets aside."""
+
+_FIRST = Fraction(1, 2)  # part of a column's rho for the first look
+_ROUNDS = 3  # in which heavy cells are cut
+_PARTS = 8  # into which a heavy cell is cut
+_EMPTY = 0.01  # chance that empty cells of a column are taken for ones that hold rows
+_LONGEST_RUN = 7  # cells that are looked at together, as a power of two, less one
+_CLEAR = 4.0  # standard deviations of its noise that a cell must hold to be cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovered:
+    """One column that was completed: what was found, and how.
+
+    Args:
+        column: The completed column.
+        facts: What was open: "values", or among "minimum", "maximum", "bins".
+        sigma: Standard deviation of the noise on each count, in units or rows; of the last look.
+        least: What a noisy count needed to be taken for a value or for rows that are there.
+        rho, delta0: What it cost.
+    """
+
+    column: Column
+    facts: tuple[str, ...]
+    sigma: float
+    least: int
+    rho: Fraction
+    delta0: Fraction
+
+
+def budget_for(schema: Schema, *, promise: Cap, share: Fraction, most_delta0: Fraction | None = None) -> Cost:
+    """What discovery may cost: nothing where nothing is open.
+
+    Args:
+        share: Part of the promise's zCDP cost, in (0, 1).
+        most_delta0: What the ledger sets aside for all its releases, if that is less than the promise does.
+    """
+    if not schema.is_open:
+        return Cost.zero()
+    values = any("values" in column.discover for column in schema.columns)
+    delta0 = promise.delta0 if most_delta0 is None else min(promise.delta0, most_delta0)
+    return Cost.zcdp(promise.cost.rho * share, delta0=delta0 / RELEASES if values else Fraction(0))
+
+
+def discover(
+    curator: Curator, *, budget: Cost, progress: Callable[[str], None] = lambda step: None
+) -> tuple[Discovered, ...]:
+    """Completes the curator's schema, column after column, with an equal part of the budget each."""
+    schema = curator.schema
+    columns = [column for column in schema.columns if column.is_open]
+    if not columns:
+        return ()
+    rho = budget.rho / len(columns)
+    values = sum("values" in column.discover for column in columns)
+    found = []
+    for column in columns:
+        progress(f"discovering {', '.join(column.discover)} of {column.name}")
+        if "values" in column.discover:
+            found.append(_values(curator, column, rho=rho, delta0=budget.delta0 / values))
+        else:
+            found.append(_numbers(curator, column, rho=rho))
+    curator.complete(schema.completed(one.column for one in found))
+    return tuple(found)
+
+
+def _done(column: Column, **facts: Any) -> Column:
+    basis = column.basis or "discovered under the budget of the release"
+    return replace(column, discover=(), source="discover", basis=basis, **facts)
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+
+
+def _values(curator: Curator, column: Column, *, rho: Fraction, delta0: Fraction) -> Discovered:
+    """Texts in their own order, of which none says who came first."""
+    unit = curator.unit
+    l2_squared, values = unit.touched(unit.max_rows), unit.max_rows
+    mechanism = PartitionSelection.calibrated(rho=rho, delta0=delta0, l2_squared=l2_squared, values=values)
+    found = sorted(curator.find_values(column.name, mechanism), key=lambda value: -value.units)[:MAX_DISCOVERED]
+    texts = tuple(sorted(value.text for value in found)) or (_no_value(curator.schema),)
+    cost = mechanism.cost(l2_squared=l2_squared, values=values)
+    return Discovered(
+        column=_done(column, values=texts),
+        facts=column.discover,
+        sigma=mechanism.noise.sigma,
+        least=mechanism.least,
+        rho=cost.rho,
+        delta0=cost.delta0,
+    )
+
+
+def _no_value(schema: Schema) -> str:
+    """The label of a category of which no value is common: it needs one."""
+    return next(text for n in count() if (text := "no common value" + "." * n) not in schema.read.missing)
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Half-open intervals that cover everything, with estimated numbers of rows.
+
+    Args:
+        edges: Shape (cells + 1,).
+        rows: Noisy number of rows in each; shape (cells,).
+        variance: Of that noise; shape (cells,).
+    """
+
+    edges: FloatVector
+    rows: FloatVector
+    variance: FloatVector
+
+    @property
+    def total(self) -> float:
+        return max(1.0, float(self.rows.sum()))
+
+
+def _numbers(curator: Curator, column: Column, *, rho: Fraction) -> Discovered:
+    """Bounds, and bins where those are open, by counting ever finer cells where rows are."""
+    wanted = column.bins or DEFAULT_BINS
+    l2_squared = curator.unit.l2_squared
+    spent = Fraction(0)
+
+    def look(edges: FloatVector, part: Fraction) -> _Cells:
+        nonlocal spent
+        mechanism = DiscreteGaussian.calibrated(rho=rho * part, l2_squared=l2_squared)
+        spent += mechanism.cost(l2_squared=l2_squared).rho
+        noisy = curator.find_rows(column.name, edges, mechanism).astype(np.float64)
+        return _Cells(edges, noisy, np.full(len(noisy), float(mechanism.sigma_squared)))
+
+    cells = look(_grid(column), _FIRST)
+    for _ in range(_ROUNDS):
+        cells = _averaged(cells, look(_cut(column, cells, wanted), (1 - _FIRST) / _ROUNDS))
+    sigma = float(np.sqrt(cells.variance.max()))
+    cells, least = _trimmed(column, cells)
+    return Discovered(
+        column=_done(column, **_domain(column, cells, wanted)),
+        facts=column.discover,
+        sigma=sigma,
+        least=least,
+        rho=spent,
+        delta0=Fraction(0),
+    )
+
+
+def _step(column: Column) -> float | None:
+    """The step of the grid on which a column's values lie; None for a continuous one."""
+    if column.type == "number":
+        return None if column.decimals is None else 10.0**-column.decimals
+    return 1.0
+
+
+def _grid(column: Column) -> FloatVector:
+    """Where every table is first looked at: zero, and one, two and five times the powers of ten, in declared bounds."""
+    step = _step(column)
+    low, high = (_snapped(column, bound, up) for bound, up in ((column.minimum, True), (column.maximum, False)))
+    if low is not None and high is not None:
+        return _on_grid(column, _parts(low, high, 2 * _PARTS))
+    places = range(-15 if step is None else -(column.decimals or 0), 16)
+    positive = np.array([float(f"{digit}e{place}") for place in places for digit in (1, 2, 5)])
+    positive = positive[positive <= 2 * column.largest_bound]
+    after_zero = np.nextafter(0, 1) if step is None else step
+    edges = np.unique(np.concatenate([-positive[::-1], [0.0, after_zero], positive]))
+    if low is not None:
+        edges = np.concatenate([[low], edges[edges > low]])
+    if high is not None:
+        edges = np.concatenate([edges[edges < high], [high]])
+    return edges
+
+
+def _snapped(column: Column, bound: float | None, up: bool) -> float | None:
+    """A declared bound as the nearest value inside it that the column can have."""
+    if bound is None or (step := _step(column)) is None:
+        return bound
+    scale = 10 ** (column.decimals or 0) if column.type == "number" else 1
+    return float((math.ceil if up else math.floor)(exact(bound) * scale) * exact(step))
+
+
+def _parts(low: float, high: float, parts: int) -> FloatVector:
+    """Edges of equal parts, also of intervals so wide that their length is no finite number."""
+    share = np.arange(parts + 1) / parts
+    return low * (1 - share) + high * share
+
+
+def _on_grid(column: Column, edges: FloatVector) -> FloatVector:
+    """Edges that values of the column can have, each once."""
+    if column.type == "number":
+        return np.unique(edges if column.decimals is None else np.round(edges, column.decimals) + 0.0)
+    return np.unique(np.ceil(edges))
+
+
+def _cut(column: Column, cells: _Cells, wanted: int) -> FloatVector:
+    """The edges of the next round: those there are, and more inside cells that clearly hold more than half a bin."""
+    heavy = cells.rows > np.maximum(cells.total / (2 * wanted), _CLEAR * np.sqrt(cells.variance))
+    inner = [
+        _on_grid(column, _parts(low, high, _PARTS))
+        for low, high in zip(cells.edges[:-1][heavy], cells.edges[1:][heavy], strict=True)
+        if low != 0 or high != np.nextafter(0, 1)
+    ]
+    return np.unique(np.concatenate([cells.edges, *inner]))
+
+
+def _averaged(before: _Cells, now: _Cells) -> _Cells:
+    """What is known of the finer cells: a cell that was not cut is the mean of both counts, weighted by precision."""
+    first = np.searchsorted(now.edges, before.edges[:-1])
+    same = np.diff(np.append(first, len(now.rows))) == 1
+    rows, variance = now.rows.copy(), now.variance.copy()
+    place = first[same]
+    weight = variance[place] / (variance[place] + before.variance[same])
+    rows[place] = weight * before.rows[same] + (1 - weight) * rows[place]
+    variance[place] = weight * before.variance[same]
+    return _Cells(now.edges, rows, variance)
+
+
+def _trimmed(column: Column, cells: _Cells) -> tuple[_Cells, int]:
+    """Without the outer cells that may be empty, where the bound on that side is open; and what one cell had to hold.
+
+    Coming from a side, the first run of 1, 2, 4 ... cells that together hold clearly more than their noise is where rows
+    begin. An empty table would show such a run with a chance of at most `_EMPTY`.
+    """
+    lengths = [2**n for n in range(_LONGEST_RUN) if 2**n <= len(cells.rows)]
+    clear = math.sqrt(2 * math.log(len(lengths) * len(cells.rows) / _EMPTY))
+
+    def start(rows: FloatVector, variance: FloatVector) -> int | None:
+        reached: list[tuple[int, int]] = []
+        for length in lengths:
+            window = np.ones(length)
+            z = np.convolve(rows, window, "valid") / np.sqrt(np.convolve(variance, window, "valid"))
+            hits = np.flatnonzero(z >= clear)
+            if len(hits):
+                reached.append((int(hits[0]) + length, length))
+        if not reached:
+            return None
+        end, length = min(reached)
+        tail = slice(end - length, end)  # of the run, what stands out most from the noise up to its end
+        sums, spread = np.cumsum(rows[tail][::-1])[::-1], np.cumsum(variance[tail][::-1])[::-1]
+        return end - length + int(np.argmax(sums / np.sqrt(spread)))
+
+    first, back = start(cells.rows, cells.variance), start(cells.rows[::-1], cells.variance[::-1])
+    if first is None or back is None:
+        first = last = int(np.argmax(cells.rows))
+    else:
+        last = len(cells.rows) - 1 - back
+    first = first if column.minimum is None else 0
+    last = max(first, last) if column.maximum is None else len(cells.rows) - 1
+    kept = slice(first, last + 1)
+    least = math.ceil(clear * math.sqrt(cells.variance.max()))
+    return _Cells(cells.edges[first : last + 2], cells.rows[kept], cells.variance[kept]), least
+
+
+def _domain(column: Column, cells: _Cells, wanted: int) -> dict[str, Any]:
+    """Bounds and bins in the words of a schema."""
+    low, high = float(cells.edges[0]), float(cells.edges[-1])
+    step = _step(column)
+    if column.type == "integer":
+        last = high if column.maximum is not None else high - 1
+        values = int(last - low) + 1
+        if "bins" not in column.discover:
+            bins = None if column.bins is None else min(column.bins, values)
+            return {"minimum": int(low), "maximum": int(last), "bins": bins}
+        if values <= ONE_CELL_EACH:
+            return {"minimum": int(low), "maximum": int(last)}
+        cuts = [int(edge) for edge in _merged(cells, wanted)]
+        if cuts[-1] - cuts[-2] > 1 and column.maximum is None:
+            cuts[-1] -= 1  # the last edge is a value of the last bin
+        return {"minimum": None, "maximum": None, "edges": tuple(cuts)}
+    if "bins" not in column.discover:
+        wide = wanted * (step or 1e-12 * max(abs(low), abs(high), 1e-12))  # what equal parts need at least
+        if high - low < wide and column.maximum is None:
+            high = low + wide
+        elif high - low < wide:
+            low = high - wide
+        return {"minimum": low, "maximum": high, "bins": wanted}
+    return {"minimum": None, "maximum": None, "edges": tuple(_merged(cells, wanted))}
+
+
+def _merged(cells: _Cells, wanted: int) -> list[float]:
+    """Edges of at most `wanted` bins of about equal mass; a cell that holds more than its part stays alone."""
+    rows = np.maximum(cells.rows, 0.0)
+    part = rows.sum() / wanted
+    edges, held = [float(cells.edges[0])], 0.0
+    for (low, high), mass in zip(pairwise(cells.edges.tolist()), rows.tolist(), strict=True):
+        if mass >= part and held > 0:
+            edges.append(low)
+            held = 0.0
+        held += mass
+        if held >= part:
+            edges.append(high)
+            held = 0.0
+    if edges[-1] != cells.edges[-1]:
+        edges.append(float(cells.edges[-1]))
+    return _fewer(edges, cells, wanted)
+
+
+def _fewer(edges: list[float], cells: _Cells, wanted: int) -> list[float]:
+    """Takes out the edge between the two neighbours that hold least together, until there are few enough bins."""
+    height = np.concatenate([[0.0], np.cumsum(np.maximum(cells.rows, 0.0))])
+    while len(edges) - 1 > wanted:
+        at = np.interp(edges, cells.edges, height)
+        del edges[1 + int(np.argmin(at[2:] - at[:-2]))]
+    return edges
