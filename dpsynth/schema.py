@@ -309,7 +309,7 @@ class Column:
     @property
     def largest_bound(self) -> float:
         """How large a bound may be, in size, that discovery finds or works with."""
-        return min(1e15, LARGEST_INTEGER / 4 / 10 ** (self.decimals or 0))
+        return min(1e15, LARGEST_INTEGER / 4.0 / 10.0 ** (self.decimals or 0))
 
     @property
     def is_open(self) -> bool:
