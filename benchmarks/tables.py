@@ -83,6 +83,18 @@ def declared(name: str) -> Schema:
     return Schema.load(Path(__file__).with_name(SOURCES[name].schema))
 
 
+def raw(name: str, data: Path) -> pd.DataFrame:
+    """The rows as the file has them, but for diagnoses, which are given by chapter.
+
+    Raises:
+        FileNotFoundError: the folder does not hold it.
+    """
+    frame = pd.read_parquet(data / SOURCES[name].file)
+    if name == "diabetes130":
+        frame = frame.assign(**{f"diag_{n}": frame[f"diag_{n}"].map(icd9_chapter) for n in (1, 2, 3)})
+    return frame
+
+
 def load(name: str, data: Path) -> Split:
     """A benchmark table from the folder `data`.
 
@@ -90,10 +102,7 @@ def load(name: str, data: Path) -> Split:
         FileNotFoundError: the folder does not hold it.
         ValueError: a row does not fit the declared domain, so that rows would be lost.
     """
-    schema = declared(name)
-    frame = pd.read_parquet(data / SOURCES[name].file)
-    if name == "diabetes130":
-        frame = frame.assign(**{f"diag_{n}": frame[f"diag_{n}"].map(icd9_chapter) for n in (1, 2, 3)})
+    schema, frame = declared(name), raw(name, data)
     codes = Table.encode(read_frame(frame, schema).records).codes
     if len(codes) != len(frame):
         raise ValueError(f"{name}: {len(frame) - len(codes)} rows do not fit {SOURCES[name].schema}")

@@ -486,6 +486,18 @@ class Curator(Private):
             sigma=mechanism.sigma,
         )
 
+    def count_unit_sizes(self, mechanism: DiscreteGaussian) -> IntVector:
+        """How many units of the fit side have 1, 2, ... max_rows rows, with noise; shape (max_rows,).
+
+        Privacy: a unit is in one cell: squared L2 sensitivity 1 (add/remove) or 2 (replace).
+        """
+        self._here()
+        cost = mechanism.cost(l2_squared=self.unit.touched(1))
+        self._reservation.spend(cost, purpose="rows per unit")
+        sizes = np.bincount(self._sides.fit.person, minlength=self._sides.fit.persons)
+        exact = np.bincount(sizes, minlength=self.unit.max_rows + 1)[1:]
+        return mechanism.add_noise(exact, rng=self._rng)
+
     def train(self, mechanism: SampledGaussian) -> Training:
         """Steps of DP-SGD on the persons of the fit side, all of them charged here.
 

@@ -1,7 +1,9 @@
-"""Proposes a schema from what is public about a file: its container, its column names, its storage types.
+"""Proposes a schema for a file, with blanks for a person to fill in from public knowledge.
 
-No row is read, so the draft holds no observed value, bound or category: those are blanks for a person to fill in from
-public knowledge. Types and roles are guesses from names, and a guess errs towards dropping or protecting a column.
+Types and roles are guesses from column names and storage types, which are public, and a guess errs towards dropping or
+protecting a column. Then the first rows are looked at, and a column of values that look like identifiers or free text is
+proposed to be dropped; nothing else follows from the rows. No value, bound, category or count is ever printed. But which
+columns look like what is a fact about the rows: such a draft is as private as they are until a person has gone through it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpsynth.errors import DataFileError
+from dpsynth import reading
+from dpsynth.errors import DataFileError, OperationError
+from dpsynth.identifiers import Look, look
 from dpsynth.reading import csv_header, is_parquet, open_parquet, storage_kind
 from dpsynth.schema import FORMAT, Read, is_plain, quoted, toml_value
+
+ROWS = 2000
+"""How many rows are looked at, at most."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LOOKS_LIKE_A_VALUE = re.compile(
@@ -70,15 +77,19 @@ _SENSITIVE = _words(
 )
 
 
-def draft(path: str | Path, *, unit: str | None = None) -> str:
+def draft(path: str | Path, *, unit: str | None = None, names_only: bool = False) -> str:
     """A schema in TOML with `status = "draft"`, to be filled in and signed off by a person.
 
     Args:
         path: A `.csv` or `.parquet` file.
         unit: The column that says to whom a row belongs; None when the unit is a row.
+        names_only: Whether to look at no row.
     Raises:
         DataFileError: the file cannot be opened, its first line does not look like a header, its names cannot be used,
             or `unit` is none of them.
+        OperationError: rows are to be looked at, and the libraries that recognise numbers are not installed.
+    Privacy: without `names_only` the draft says of each column whether its first values look like identifiers or free
+        text. It is as private as the rows until a person has gone through it.
     """
     path = Path(path)
     shown = quoted(str(path), 200)
@@ -99,7 +110,8 @@ def draft(path: str | Path, *, unit: str | None = None) -> str:
     _check_names(names, shown, is_csv=read is not None)
     if unit is not None and unit not in names:
         raise DataFileError(f"{shown} has no column {quoted(unit)} to say whose row it is: name one of its columns")
-    lines = _head(path, unit)
+    looks = {} if names_only else _looks(path, read)
+    lines = _head(path, unit, names_only=names_only)
     if read is not None:
         lines += [
             "[read]",
@@ -109,20 +121,43 @@ def draft(path: str | Path, *, unit: str | None = None) -> str:
             "",
         ]
     for name, kind in zip(names, kinds, strict=True):
-        lines += ["[[column]]", f"name    = {toml_value(name)}", *_proposal(name, kind, is_unit=name == unit), ""]
+        proposal = _proposal(name, kind, looks.get(name), is_unit=name == unit)
+        lines += ["[[column]]", f"name    = {toml_value(name)}", *proposal, ""]
     return "\n".join(lines)
 
 
-def _head(path: Path, unit: str | None) -> list[str]:
+def _looks(path: Path, read: Read | None) -> dict[str, Look]:
+    """What the first values of each column look like, where they look like something."""
+    try:
+        import phonenumbers  # noqa: F401 - found missing here, before a row is read
+        import stdnum  # noqa: F401
+    except ImportError:
+        raise OperationError(
+            "looking at values needs python-stdnum and phonenumbers: install them, or add --names-only"
+        ) from None
+    looks = {name: look(seen) for name, seen in reading.glance(path, read, ROWS).items()}
+    return {name: found for name, found in looks.items() if found is not None}
+
+
+def _head(path: Path, unit: str | None, *, names_only: bool) -> list[str]:
     table = path.stem if path.stem.strip() and is_plain(path.stem) else "table"
     who = (
         f'unit       = {{ entity = "person", column = {toml_value(unit)} }}  # add max_rows: rows of one person that count'
         if unit is not None
         else '# unit     = { entity = "person", column = "...", max_rows = ... }  # without it, a row is the unit'
     )
+    origin = (
+        ["# A draft from column names and storage types; no row was read."]
+        if names_only
+        else [
+            "# A draft from column names and storage types, and a look at the first rows, of which it says only what they look",
+            "# like. That is a fact about the rows: the draft is as private as they are until you have gone through it.",
+        ]
+    )
     return [
-        "# A draft from column names and storage types; no row was read. Correct the guesses, and fill in the blanks from",
-        "# public knowledge (a codebook, a form, a law) or with round bounds chosen without looking at the data.",
+        *origin,
+        "# Correct the guesses, and fill in the blanks from public knowledge (a codebook, a form, a law) or with round bounds",
+        "# chosen without looking at the data.",
         f"schema     = {toml_value(FORMAT)}",
         'status     = "draft"  # release refuses until this line is removed',
         f"table      = {toml_value(table)}",
@@ -133,16 +168,21 @@ def _head(path: Path, unit: str | None) -> list[str]:
     ]
 
 
-def _proposal(name: str, kind: str | None, *, is_unit: bool) -> list[str]:
-    """The keys of one column, and comments where something is left to do."""
+def _proposal(name: str, kind: str | None, seen: Look | None, *, is_unit: bool) -> list[str]:
+    """The keys of one column, and comments where something is left to do.
+
+    What its values look like can turn a column into one that is dropped, and never the other way.
+    """
     words = _split(name)
     if is_unit:
         return ['type    = "identifier"  # the unit column', 'role    = "direct_identifier"']
     type_ = _type(words, kind)
-    if type_ == "identifier":
-        return ['type    = "identifier"  # dropped', 'role    = "direct_identifier"']
-    if type_ == "text":
-        return [f'type    = "text"  # dropped{_why_text(words, kind)}', *_role(words)]
+    looks = f"; looks like {seen.words}" if seen is not None else ""
+    if type_ == "identifier" or (seen is not None and seen.type == "identifier"):
+        fakes = [f'# format = "{seen.format}"  # fakes in place of it'] if seen is not None and seen.format else []
+        return [f'type    = "identifier"  # dropped{looks}', *fakes, 'role    = "direct_identifier"']
+    if type_ == "text" or seen is not None:
+        return [f'type    = "text"  # dropped{looks or _why_text(words, kind)}', *_role(words)]
     lines = [f"type    = {toml_value(type_)}{_alternatives(kind)}"]
     if type_ in ("integer", "number"):
         lines += ["# minimum =", "# maximum ="]

@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import count, repeat
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -199,6 +199,19 @@ class Block:
     cells: dict[str, Cells]
     units: list[bytes | None] | None
     broken: int = 0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Glance:
+    """The first cells of a column, as texts. Private.
+
+    Args:
+        texts: The different ones, none of them missing.
+        rows: How many cells are not missing.
+    """
+
+    texts: list[str]
+    rows: int
 
 
 # ---- before the reservation --------------------------------------------------------------------------------------
@@ -377,6 +390,51 @@ def _frame_kind(dtype: Any) -> str | None:
         return "text"
     kinds = {"i": "integer", "u": "integer", "f": "float", "b": "boolean"}
     return None if isinstance(dtype, pd.SparseDtype) else kinds.get(dtype.kind)
+
+
+# ---- for a draft of the schema -----------------------------------------------------------------------------------
+
+
+def glance(path: Path, read: Read | None, rows: int) -> dict[str, Glance]:
+    """The first rows of a file, at most so many, by column; nothing of a column or file that cannot be read.
+
+    Args:
+        read: How a CSV file is to be read; None for Parquet.
+    Privacy: for `schema draft` alone, whose output is as private as the rows until a person has gone through it.
+    """
+    try:
+        with path.open("rb") as file:
+            if read is None:
+                batch = next(open_parquet(file, "").iter_batches(batch_size=rows), None)
+                stored = {} if batch is None else dict(zip(batch.schema.names, batch.columns, strict=True))
+                found = {name: _arrow_texts(array) for name, array in stored.items()}
+            else:
+                names = csv_header(file, read, "")
+                first = iter(list(islice(_csv_lines(file, read.encoding), 1)))
+                columns = next(_csv_columns(first, read.delimiter, len(names)), ([()] * len(names), 0))[0]
+                gaps = ("", "NA", "N/A", "NULL", "null", "None", "nan", "NaN", *read.missing)
+                found = {
+                    name: [text for text in texts[:rows] if text.strip(_BLANKS) not in gaps]
+                    for name, texts in zip(names, columns, strict=True)
+                }
+    except (OSError, ValueError, pa.ArrowException, DataFileError):
+        return {}
+    return {name: Glance(list(dict.fromkeys(texts)), len(texts)) for name, texts in found.items()}
+
+
+def _arrow_texts(array: pa.Array) -> list[str]:
+    """Cells of texts and whole numbers, as texts; none of other types."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        return _arrow_texts(array.storage)
+    if storage_kind(array.type) not in ("text", "integer", "float"):
+        return []
+    values, places = _distinct(array)
+    texts = [_unit_id(value) for value in values]
+    return [
+        text.decode("utf-8", "surrogateescape")
+        for text in (texts[place] for place in places.tolist() if place >= 0)
+        if text is not None
+    ]
 
 
 # ---- after the reservation ---------------------------------------------------------------------------------------

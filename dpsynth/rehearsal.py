@@ -125,4 +125,9 @@ def read_for_attack(frame: pd.DataFrame, schema: Schema) -> PersonRecords:
 
 def rows_to_sample(model: Model, schema: Schema) -> int:
     """How many rows a release has when nobody says: the noisy number of rows learned from, within public limits."""
-    return round(min(model.total, schema.rows_at_most or MOST_ROWS, MOST_ROWS))
+    return round(min(model.total, most_rows(schema)))
+
+
+def most_rows(schema: Schema) -> int:
+    """How many rows such a release can have: public."""
+    return min(schema.rows_at_most or MOST_ROWS, MOST_ROWS)

@@ -27,6 +27,7 @@ from typing import Any
 from dpsynth.errors import IntegrityError, OperationError, UsageError
 from dpsynth.ledger import Anchor
 from dpsynth.models.stored import StoredModel, load_model
+from dpsynth.persons import UnitSizes
 from dpsynth.schema import Schema
 
 MANIFEST_FORMAT = "dpsynth.manifest/1"
@@ -103,6 +104,11 @@ class Release:
     def model(self) -> StoredModel:
         """The model, for drawing more rows."""
         return load_model(self.folder / "model", self.schema)
+
+    def unit_sizes(self) -> UnitSizes | None:
+        """How many rows synthetic units have; None where there are no such units."""
+        schema = self.schema
+        return UnitSizes.load(self.folder / "model", schema) if schema.synthetic_units else None
 
     def require_whole(self) -> None:
         """Refuses to go on with files that are not those of the manifest.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpsynth.binning import DEFAULT_BINS, LARGEST_INTEGER, ONE_CELL_EACH, Bins
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
+from dpsynth.patterns import KINDS, NEVER_UNIQUE, Pattern
 from dpsynth.privacy import Neighbours, PrivacyUnit
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ _ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{
 _TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
 _OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing", "discover"}
 _OF_TYPE = {
-    "integer": {"minimum", "maximum", "bins", "edges", "unknown"},
-    "number": {"minimum", "maximum", "bins", "edges", "unknown", "decimals"},
-    "category": {"values", "unknown"},
-    "ordinal": {"values", "unknown"},
-    "boolean": {"true", "false", "unknown"},
-    "identifier": {"format"},
+    "integer": {"minimum", "maximum", "bins", "edges", "unknown", "per_unit"},
+    "number": {"minimum", "maximum", "bins", "edges", "unknown", "per_unit", "decimals"},
+    "category": {"values", "unknown", "per_unit"},
+    "ordinal": {"values", "unknown", "per_unit"},
+    "boolean": {"true", "false", "unknown", "per_unit"},
+    "identifier": {"format", "unique", "locale", "per_unit"},
     "text": set[str](),
 }
 _DISCOVERABLE = {
@@ -63,6 +64,7 @@ _DISCOVERABLE = {
     "number": ("minimum", "maximum", "bins"),
     "category": ("values",),
 }
+_LOCALE = re.compile("[a-z]{2,3}(_[A-Z]{2})?")
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
@@ -130,6 +132,9 @@ class Column:
     true: tuple[str, ...] | None = None
     false: tuple[str, ...] | None = None
     format: str | None = None
+    unique: bool | None = None
+    locale: str | None = None
+    per_unit: bool | None = None
     decimals: int | None = None
     basis: str | None = None
     discover: tuple[str, ...] = ()
@@ -150,8 +155,11 @@ class Column:
         if not isinstance(self.missing, bool):
             _refuse(where, "missing must be true or false")
         self._set("basis", _sentence(self.basis, where, "basis"))
-        if self.format is not None:
-            self._set("format", _name(self.format, where, "format"))
+        for key in ("per_unit", "unique"):
+            if not isinstance(getattr(self, key), bool | None):
+                _refuse(where, f"{key} must be true or false")
+        if self.type == "identifier":
+            self._check_format()
         if self.type in NUMERIC:
             self._check_numbers()
         elif self.type in CATEGORICAL and self.values is not None:
@@ -230,6 +238,25 @@ class Column:
             except ValueError as error:
                 _refuse(where, str(error))
 
+    def _check_format(self) -> None:
+        where = self._where
+        if self.locale is not None and not _LOCALE.fullmatch(_text(self.locale, where, "locale")):
+            _refuse(where, 'locale must be a language and a country, such as "de_DE"')
+        if self.format is None:
+            if self.unique or self.locale is not None:
+                _refuse(where, "unique and locale apply to a column of fakes: declare its format")
+            return
+        if _name(self.format, where, "format") in KINDS:
+            if self.unique and self.format in NEVER_UNIQUE:
+                _refuse(where, f"unique does not apply to the format {self.format}, which many people share")
+            return
+        if self.locale is not None:
+            _refuse(where, "locale does not apply to a pattern")
+        try:
+            Pattern.parse(self.format)
+        except ValueError as error:
+            _refuse(where, str(error))
+
     def _check_spellings(self) -> None:
         where = self._where
         if (self.true is None) != (self.false is None):
@@ -261,8 +288,13 @@ class Column:
 
     @property
     def is_modelled(self) -> bool:
-        """Whether the type is one that synthetic rows have; identifiers and texts are dropped."""
+        """Whether the type is one that a model learns; identifiers and texts are dropped, or filled with fakes."""
         return self.type not in DROPPED
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether synthetic rows have the column, with fakes in it that owe nothing to the data."""
+        return self.type == "identifier" and self.format is not None
 
     @property
     def is_numeric(self) -> bool:
@@ -410,6 +442,7 @@ class Schema:
         status: "draft" until somebody has gone through it.
         read: How a CSV file is to be read.
         constraints: Rules between columns that every synthetic row keeps.
+        synthetic_units: Whether synthetic rows belong to synthetic units, named in the unit column.
     """
 
     table: str
@@ -423,6 +456,7 @@ class Schema:
     status: str | None = None
     read: Read = field(default_factory=Read)
     constraints: tuple[Constraint, ...] = ()
+    synthetic_units: bool = False
 
     def __post_init__(self) -> None:
         where = "the schema"
@@ -468,8 +502,16 @@ class Schema:
             _count(self.max_rows, "unit", "max_rows")
             if self.max_rows > MAX_ROWS:
                 _refuse("unit", f"max_rows must be at most {MAX_ROWS}")
+        if not isinstance(self.synthetic_units, bool):
+            _refuse("unit", "synthetic must be true or false")
+        for column in self.columns:
+            where = f"column {quoted(column.name)}"
+            if column.per_unit and not self.synthetic_units:
+                _refuse(where, "per_unit is about synthetic units: declare unit = { ..., synthetic = true }")
+            if column.name == self.unit_column and column.is_filled and not self.synthetic_units:
+                _refuse(where, "format of the unit column needs unit = { ..., synthetic = true }")
         if self.unit_column is None:
-            if self.entity != "row" or self.max_rows != 1:
+            if self.entity != "row" or self.max_rows != 1 or self.synthetic_units:
                 _refuse("unit", "column must name the column that says to whom a row belongs")
             return
         _name(self.unit_column, "unit", "column")
@@ -487,7 +529,8 @@ class Schema:
             for key, declared in texts.items():
                 if not set(declared).isdisjoint(self.read.missing):
                     _refuse(where, f"{key} and the missing marks of [read] must not share a text")
-            for key, declared in {"name": (column.name,), **texts}.items():
+            pattern = (column.format,) if column.is_filled and column.format else ()
+            for key, declared in {"name": (column.name,), "format": pattern, **texts}.items():
                 try:
                     "".join(declared).encode(self.read.encoding)
                 except UnicodeEncodeError:
@@ -527,12 +570,13 @@ class Schema:
         if "table" not in data:
             raise SchemaError("the schema must have a table: declare what the table is called")
         unit = _mapping(data.pop("unit", {}), "unit")
-        _known(unit, ("entity", "column", "max_rows"), "unit")
+        _known(unit, ("entity", "column", "max_rows", "synthetic"), "unit")
         if unit:
             missing = [key for key in ("entity", "column") if key not in unit]
             if missing:
                 _refuse("unit", f"{missing[0]} must be declared, or the whole unit left out")
             data |= {"entity": unit["entity"], "unit_column": unit["column"], "max_rows": unit.get("max_rows")}
+            data["synthetic_units"] = unit.get("synthetic", False)
         read = _mapping(data.pop("read", {}), "[read]")
         _known(read, ("delimiter", "encoding", "missing"), "[read]")
         declared = data.pop("column", [])
@@ -560,6 +604,8 @@ class Schema:
     def _plain(self) -> dict[str, Any]:
         """The canonical form: what the TOML says, every default written out."""
         unit = {"entity": self.entity, "column": self.unit_column, "max_rows": self.max_rows}
+        if self.synthetic_units:
+            unit["synthetic"] = True
         columns = [_stated({f.name: getattr(column, f.name) for f in fields(Column)}) for column in self.columns]
         for column in columns:
             if "edges" in column:
@@ -599,7 +645,9 @@ class Schema:
         by_name = {column.name: column for column in found}
         columns = tuple(by_name.get(column.name, column) for column in self.columns)
         for old, new in zip(self.columns, columns, strict=True):
-            same = {key: getattr(new, key) for key in ("name", "type", "missing", "unknown", "role", "decimals")}
+            same = {
+                key: getattr(new, key) for key in ("name", "type", "missing", "unknown", "role", "decimals", "per_unit")
+            }
             if old.is_open and (
                 not new.is_complete
                 or new.size > old.widest().size
@@ -611,8 +659,27 @@ class Schema:
         return replace(self, columns=columns)
 
     def released(self) -> Schema:
-        """The schema of a file of synthetic rows: the modelled columns, and no unit column, because nobody is in it."""
-        return replace(self, columns=self.modelled, entity="row", unit_column=None, max_rows=1)
+        """The schema of synthetic rows: the modelled columns, and no unit column, because nobody is in them."""
+        return self._without_units(self.modelled)
+
+    def written(self) -> Schema:
+        """The schema of a file of synthetic rows as a release writes it: also the columns that are filled."""
+        filled = {column.name: column for column in self.filled}
+        kept = [
+            filled.get(column.name, column) for column in self.columns if column.is_modelled or column.name in filled
+        ]
+        undeclared = filled.keys() - {column.name for column in kept}
+        return self._without_units([*(filled[name] for name in undeclared), *kept])
+
+    def _without_units(self, columns: Iterable[Column]) -> Schema:
+        return replace(
+            self,
+            columns=tuple(replace(column, per_unit=None) if column.per_unit else column for column in columns),
+            entity="row",
+            unit_column=None,
+            max_rows=1,
+            synthetic_units=False,
+        )
 
     @property
     def unit(self) -> PrivacyUnit:
@@ -627,13 +694,32 @@ class Schema:
 
     @cached_property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns that synthetic rows have."""
+        """The columns that a model learns."""
         return tuple(column for column in self.columns if column.is_modelled)
 
     @cached_property
+    def filled(self) -> tuple[Column, ...]:
+        """The columns that synthetic rows have with fakes in them; where units are synthetic, the unit column too."""
+        if not self.synthetic_units:
+            return tuple(column for column in self.columns if column.is_filled)
+        own = {column.name: column for column in self.columns}
+        name = str(self.unit_column)
+        unit = own.pop(name, Column(name=name, type="identifier"))
+        ids = replace(unit, per_unit=True, unique=True if unit.is_filled else None)
+        declared = [ids if column.name == name else column for column in self.columns]
+        among = [column for column in declared if column is ids or column.is_filled]
+        return tuple(among if ids in among else [ids, *among])
+
+    @cached_property
     def dropped(self) -> tuple[Column, ...]:
-        """The declared columns that synthetic rows do not have."""
+        """The declared columns that no model learns; some of them are filled."""
         return tuple(column for column in self.columns if not column.is_modelled)
+
+    @cached_property
+    def lost(self) -> tuple[Column, ...]:
+        """The declared columns that synthetic rows do not have."""
+        filled = {column.name for column in self.filled}
+        return tuple(column for column in self.dropped if column.name not in filled)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

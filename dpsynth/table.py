@@ -97,8 +97,12 @@ class Records:
             {name: series(self.schema.column(name), values) for name, values in self.columns.items()}, copy=False
         )
 
-    def to_arrow(self) -> pa.Table:
-        """An Arrow table: int64, float64, bool and string columns; categories by label; null where missing."""
+    def to_arrow(self, *, fakes: Mapping[str, pa.Array] | None = None) -> pa.Table:
+        """An Arrow table: int64, float64, bool and string columns; categories by label; null where missing.
+
+        Args:
+            fakes: Columns that no model made, by name; they come where the schema has them.
+        """
         import pyarrow as pa
 
         def array(column: Column, values: Values) -> pa.Array:
@@ -113,31 +117,47 @@ class Records:
             labels = arrow_texts(column.labels).cast(pa.string())
             return pa.DictionaryArray.from_arrays(codes, labels).cast(pa.string())
 
-        return pa.table({name: array(self.schema.column(name), values) for name, values in self.columns.items()})
+        made = {name: array(self.schema.column(name), values) for name, values in self.columns.items()}
+        return pa.table(dict(self._in_order(made, fakes or {})))
 
-    def write(self, path: str | Path) -> None:
+    def _in_order(self, made: Mapping[str, Any], fakes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Columns of two kinds in the schema's order; those that it does not declare come first."""
+        both = {**fakes, **made}
+        declared = [column.name for column in self.schema.columns if column.name in both]
+        return [(name, both[name]) for name in [*(both.keys() - set(declared)), *declared]]
+
+    def write(self, path: str | Path, *, fakes: Mapping[str, pa.Array] | None = None) -> None:
         """Writes a `.csv` or `.parquet` file, whole or not at all; `reading.read` gives back the same records.
 
         CSV follows the schema's `[read]`. Values are never altered: a label that a spreadsheet would take for a
         formula is put in quotes, and stays the label it is.
 
+        Args:
+            fakes: As for `to_arrow`.
         Raises:
-            UsageError: the name ends in neither.
+            UsageError: the name ends in neither, or the file's encoding cannot hold the fakes.
             OperationError: the file cannot be written.
         """
         path = Path(path)
-        writers: dict[str, Callable[[Records, Path], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
+        writers: dict[str, Callable[[Records, Path, Mapping[str, pa.Array] | None], None]] = {
+            ".csv": _write_csv,
+            ".parquet": _write_parquet,
+        }
         if path.suffix.lower() not in writers:
             raise UsageError(f"{quoted(str(path))} must end in .csv or .parquet")
         part = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             try:
-                writers[path.suffix.lower()](self, part)
+                writers[path.suffix.lower()](self, part, fakes)
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
         except OSError:
             raise OperationError(f"{quoted(str(path))} could not be written") from None
+        except UnicodeEncodeError:  # declared texts can be encoded, or the schema would have been refused
+            raise UsageError(
+                f"the encoding of [read] cannot hold the fakes: write {quoted(path.stem + '.parquet')}"
+            ) from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -230,17 +250,19 @@ def _is_in_domain(column: Column, values: Values) -> bool:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def _write_parquet(records: Records, path: Path) -> None:
+def _write_parquet(records: Records, path: Path, fakes: Mapping[str, pa.Array] | None) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(records.to_arrow(), path)
+    pq.write_table(records.to_arrow(fakes=fakes), path)
 
 
-def _write_csv(records: Records, path: Path) -> None:
+def _write_csv(records: Records, path: Path, fakes: Mapping[str, pa.Array] | None) -> None:
     read = records.schema.read
-    names = [_csv_cell(name, read) for name in records.schema.names]
-    cells = [_csv_cells(records.schema.column(name), values, read) for name, values in records.columns.items()]
-    lines = map(read.delimiter.join, zip(*cells, strict=True))
+    made = {name: _csv_cells(records.schema.column(name), values, read) for name, values in records.columns.items()}
+    beside = {name: [_csv_cell(str(text), read) for text in texts.to_pylist()] for name, texts in (fakes or {}).items()}
+    columns = records._in_order(made, beside)
+    names = [_csv_cell(name, read) for name, _ in columns]
+    lines = map(read.delimiter.join, zip(*(cells for _, cells in columns), strict=True))
     with open(path, "w", encoding=read.encoding, newline="") as file:
         file.write(read.delimiter.join(names) + "\n")
         file.writelines(f"{line}\n" if line else '""\n' for line in lines)  # a blank line would not be a row

@@ -82,6 +82,8 @@ class Run:
         attacks: DP-noised results, empty without a holdout.
         discovered: What the schema left open, and what was found under the budget.
         claim: The (epsilon, delta) for one unit that another program claims for its part; None where all is zCDP.
+        unit_distance: How far rows per synthetic unit lie from their noisy measurement, as a total variation distance;
+            None where units are not synthetic.
     """
 
     release_id: str
@@ -105,6 +107,7 @@ class Run:
     attacks: Sequence[ChargedAttack]
     discovered: Sequence[Discovered] = ()
     claim: tuple[Fraction, Fraction] | None = None
+    unit_distance: float | None = None
 
 
 def collect(run: Run) -> Evidence:
@@ -137,7 +140,7 @@ def collect(run: Run) -> Evidence:
                 "enforced by the curator: of a unit with more rows, secret coins keep that many", "implementation"
             ),
         },
-        "columns": [_column(column) for column in run.schema.columns],
+        "columns": [_column(column, run.schema) for column in _columns(run.schema)],
         "discovery": [_discovery(found) for found in run.discovered],
         "constraints": [_constraint(constraint) for constraint in run.schema.constraints],
         "domain": {
@@ -209,7 +212,13 @@ def _named(intro: str, names: Sequence[str]) -> str:
     return f"{intro} {', '.join(names)}" if names else ""
 
 
-def _column(column: dpsynth.Column) -> dict[str, Leaf]:
+def _columns(schema: Schema) -> list[dpsynth.Column]:
+    """All columns of the data and of the synthetic rows: the unit column need not be declared to be among the latter."""
+    declared = {column.name for column in schema.columns}
+    return [*(column for column in schema.filled if column.name not in declared), *schema.columns]
+
+
+def _column(column: dpsynth.Column, schema: Schema) -> dict[str, Leaf]:
     modelled = column.is_modelled
     return {
         "name": _p0(column.name, "schema"),
@@ -220,7 +229,7 @@ def _column(column: dpsynth.Column) -> dict[str, Leaf]:
         else _p0(column.size if modelled else 0, "schema"),
         "source": _p0(column.source, "schema"),
         "basis": _p0(column.basis or "as for the table", "schema"),
-        "treatment": _p0("modelled" if modelled else "dropped: not in the synthetic table", "schema"),
+        "treatment": _p0(_treatment(column, schema), "schema"),
     }
 
 
@@ -243,6 +252,16 @@ def _discovery(found: Discovered) -> dict[str, Leaf]:
         "rho": _p0(_up(found.rho), "accountant"),
         "delta0": _p0(_up(found.delta0), "accountant"),
     }
+
+
+def _treatment(column: dpsynth.Column, schema: Schema) -> str:
+    if column.is_modelled:
+        return "modelled; the same in all rows of a synthetic unit" if column.per_unit else "modelled"
+    if column.is_filled:
+        return f"filled with fakes of format {column.format}, which owe nothing to the data"
+    if column.name in {filled.name for filled in schema.filled}:
+        return "fresh ids of synthetic units, which owe nothing to the data"
+    return "dropped: not in the synthetic table"
 
 
 def _constraint(constraint: dpsynth.Constraint) -> dict[str, Leaf]:
@@ -450,6 +469,10 @@ def _utility(run: Run) -> dict[str, Any]:
         "groups": [_group(group, run.schema) for group in run.groups],
         "unfit": Leaf(_unfit(run), "P1", "noisy measurements, and which were made"),
     }
+    if run.unit_distance is not None:
+        out["unit_rows"] = Leaf(
+            run.unit_distance, "P1", "total variation distance of synthetic rows per unit from noisy counts"
+        )
     if ones:
         out["tv1"] = Leaf(sum(d.tv for d in ones) / len(ones), "P1", f"mean {src}, single columns")
     else:
@@ -683,7 +706,7 @@ def _groups(register: Register) -> dict[str, Any]:
 
 def _limits(run: Run) -> tuple[str, ...]:
     unit = run.schema.unit.entity
-    dropped = [column.name for column in run.schema.dropped]
+    dropped = [column.name for column in run.schema.lost]
     out = [
         "This does not promise that nothing can be learned about groups. What the data show about people like someone "
         "may be concluded about that person even if their record was never used.",
@@ -709,6 +732,14 @@ def _limits(run: Run) -> tuple[str, ...]:
         )
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")
+    if run.schema.synthetic_units:
+        constant = [column.name for column in run.schema.modelled if column.per_unit]
+        out.append(
+            f"Rows of one synthetic {unit} belong together in how many they are"
+            + (f", and in being equal in {', '.join(constant)}" if constant else "")
+            + f". In all else they are independent: nothing can be learned from them about how a {unit} changes from row "
+            "to row, or about columns that are alike in all rows of one without being declared so."
+        )
     if dropped:
         out.append(f"Not in the synthetic table: {', '.join(dropped)}.")
     return tuple(out)

@@ -262,6 +262,9 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
             "Mean distance of one column's distribution from its noisy measurement", "share", required=False
         ),
         "utility.tv2": _p1("The same for pairs of columns", "share", required=False),
+        "utility.unit_rows": _p1(
+            "Distance of rows per synthetic unit from their noisy counts", "share", required=False
+        ),
         "utility.columns[].name": _p0("Column"),
         "utility.columns[].tv": _p1("Distance", "share"),
         "utility.columns[].noise": _p1("Expected from the noise alone", "number", required=False),

@@ -39,11 +39,14 @@ from dpsynth import (
     UsageError,
     discovery,
 )
+from dpsynth.fakes import check_fakes
+from dpsynth.fakes import write as write_rows
 from dpsynth.models.graphical import check_constraints
 from dpsynth.models.rows import RowsOnly, drawn
+from dpsynth.persons import SHARE, Dealt, UnitSizes, deal
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
-from dpsynth.rehearsal import rows_to_sample
+from dpsynth.rehearsal import most_rows, rows_to_sample
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -184,6 +187,7 @@ def publish(
     if settings.discovery_share is not None and not schema.is_open:
         raise UsageError('--discovery-share needs a schema that says "discover" somewhere')
     check_constraints(widest)
+    check_fakes(schema, settings.rows or most_rows(schema))
     choice = chosen_for(widest)
     if settings.synthesizer is not None:
         choice = Choice(name=settings.synthesizer, reason="asked for")
@@ -194,8 +198,10 @@ def publish(
     searching = discovery.budget_for(
         schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
     )
-    budget = synthesizer.cost(widest, promise=promise, share=1 - settings.share - for_discovery)
-    cost = budget + searching + promise.cost.share(settings.share)
+    unit_share = SHARE * (1 - settings.share - for_discovery) if schema.synthetic_units else Fraction(0)
+    beside = settings.share + unit_share
+    budget = synthesizer.cost(widest, promise=promise, share=1 - beside - for_discovery)
+    cost = budget + searching + promise.cost.share(beside)
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
@@ -215,6 +221,11 @@ def publish(
             )
             progress("sampling")
             synthetic, records = drawn(model, settings.rows or rows_to_sample(model, schema), rng=sampling_generator())
+            sizes, dealt = None, None
+            if unit_share:
+                sizes = UnitSizes.measured(curator, rho=promise.cost.rho * unit_share)
+                dealt = deal(Records(schema, records.columns), sizes, rng=sampling_generator())
+                records = Records(records.schema, dealt.records.columns)
             charged: tuple[ChargedAttack, ...] = ()
             if settings.share:
                 progress("counting attacks that may be published")
@@ -241,10 +252,13 @@ def publish(
                 groups=groups_against_measurements(synthetic, model.measurements, model.total),
                 attacks=charged,
                 claim=model.claim if isinstance(model, RowsOnly) else None,
+                unit_distance=dealt.distance(sizes) if dealt is not None and sizes is not None else None,
             )
             progress("writing the release")
             evidence = collect(run).with_disclosure()
-            verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model)
+            verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model, dealt)
+            if sizes is not None:
+                sizes.save(staging.folder / "release" / "model")
             _write_internal(
                 staging.folder,
                 evidence,
@@ -357,13 +371,25 @@ def _rows_as_persons(records: Records) -> PersonRecords:
 
 
 def _write_release(
-    folder: Path, run: Run, evidence: Evidence, policy: Policy | None, records: Records, model: Model
+    folder: Path,
+    run: Run,
+    evidence: Evidence,
+    policy: Policy | None,
+    records: Records,
+    model: Model,
+    dealt: Dealt | None,
 ) -> tuple[Verdict | None, dict[str, object]]:
     """Writes everything under `release/` but the manifest; returns the verdict and the manifest's facts."""
     target = folder / "release"
     target.mkdir()
     shareable = evidence.shareable()
-    records.write(target / "synthetic.parquet")
+    write_rows(
+        records,
+        run.schema,
+        target / "synthetic.parquet",
+        rng=sampling_generator(),
+        person=dealt.person if dealt else None,
+    )
     model.save(target / "model")
     _write_text(target / "schema.toml", run.schema.to_toml())
     _write_text(target / "evidence.json", shareable.to_json())

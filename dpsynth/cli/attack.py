@@ -21,7 +21,7 @@ import click
 
 import attacks
 from attacks.register import Counts, Register
-from dpsynth import Cost, ReviewSample, Schema, UsageError, reading
+from dpsynth import Cost, DataFileError, ReviewSample, Schema, UsageError, reading
 from dpsynth.cli.options import check_new, policy_named
 from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
@@ -73,8 +73,7 @@ def attack(
         raise UsageError("--out and --record-ids name the same file: choose another path for one of them")
     for path in (train, control):
         reading.check_header(path, schema)
-    released = schema.released()
-    reading.check_header(synthetic, released)
+    released = _released(synthetic, schema)
     schema.require_complete()
     schema.require_closed()
     raw = [reading.read(path, schema) for path in (train, control)]
@@ -119,6 +118,19 @@ def attack(
     for rule in verdict.open:
         say(f"dpsynth: {rule.state}: {rule.id}: {rule.message}")
     return verdict.exit_code
+
+
+def _released(synthetic: Path, schema: Schema) -> Schema:
+    """The schema of the synthetic file: it may have the columns that a release fills with fakes, or not."""
+    released = schema.released()
+    try:
+        reading.check_header(synthetic, released)
+    except DataFileError:
+        if not schema.filled:
+            raise
+        released = schema.written()
+        reading.check_header(synthetic, released)
+    return released
 
 
 def _check_apart(train: RawRows, control: RawRows) -> None:

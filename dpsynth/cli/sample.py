@@ -9,6 +9,9 @@ import click
 
 from dpsynth import Release, UsageError
 from dpsynth.cli.talk import show
+from dpsynth.fakes import check_fakes
+from dpsynth.fakes import write as write_rows
+from dpsynth.persons import deal
 from dpsynth.randomness import sampling_generator
 
 MOST_ROWS = 20_000_000
@@ -36,10 +39,18 @@ def sample(folder: Path, rows: int, where: str | None, balance: str | None, out:
         raise UsageError(f"the folder {out.parent} does not exist: create it first")
     release = Release.open(folder)
     release.require_whole()
+    check_fakes(release.schema, rows)
+    model, sizes = release.model(), release.unit_sizes()
     rng = sampling_generator()
     partial = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
-        release.model().sample(rows, rng=rng, where=where, balance=balance).decode(rng=rng).write(partial)
+        table = model.sample(rows, rng=rng, where=where, balance=balance)
+        records = table.decode(rng=rng)
+        person = None
+        if sizes is not None:
+            dealt = deal(records, sizes, rng=rng, rules=table.rules)
+            records, person = dealt.records, dealt.person
+        write_rows(records, release.schema, partial, rng=rng, person=person)
         partial.rename(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -21,9 +21,14 @@ def schema() -> None:
 @schema.command(epilog="Example: dpsynth schema draft visits.csv --unit patient > visits.toml")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--unit", metavar="COLUMN", help="Column that says whose row it is.")
-def draft(data: Path, unit: str | None) -> None:
-    """Print a draft: types, roles and blanks. No value of the data is printed."""
-    click.echo(drafting.draft(data, unit=unit), nl=False)
+@click.option("--names-only", is_flag=True, help="Look at names and storage types, and at no row.")
+def draft(data: Path, unit: str | None, names_only: bool) -> None:
+    """Print a draft: types, roles and blanks. No value of the data is printed.
+
+    It says which columns look like identifiers or free text in the first rows: without --names-only the draft is as
+    private as the data until a person has gone through it.
+    """
+    click.echo(drafting.draft(data, unit=unit, names_only=names_only), nl=False)
     say("dpsynth: fill in the blanks from public knowledge, not from the data, then remove the status line")
 
 
@@ -43,7 +48,8 @@ def check(schema_file: Path, data: Path | None) -> int:
         for line in gaps:
             show(line)
         if not gaps:
-            show(f"{len(found.modelled)} columns to model, {len(found.dropped)} to drop; complete")
+            filled = f"{len(found.filled)} to fill with fakes, " if found.filled else ""
+            show(f"{len(found.modelled)} columns to model, {filled}{len(found.lost)} to drop; complete")
         return 2 if gaps else 0
     report = checking.check(found, data)
     say("dpsynth: what follows is as private as the data")

@@ -201,10 +201,10 @@ def _single(tables: Sequence[_Table], column: int, size: int, total: float) -> F
     holder = min((t for t in tables if column in t.columns), key=lambda t: len(t.columns), default=None)
     if holder is None:
         return np.full(size, total / size)
-    return _on_simplex(holder.marginal((column,))[0].ravel(), total)
+    return on_simplex(holder.marginal((column,))[0].ravel(), total)
 
 
-def _on_simplex(values: FloatArray, total: float) -> FloatArray:
+def on_simplex(values: FloatArray, total: float) -> FloatArray:
     """The nearest non-negative counts with that sum (Duchi et al., ICML 2008), and no cell quite empty."""
     falling = np.sort(values)[::-1]
     over = np.cumsum(falling) - total

@@ -28,7 +28,7 @@ class Tape:
         self.answers: list[Any] = []
         self.playing = False
         self.place = 0
-        for name in ("measure", "select", "score", "count_successes"):
+        for name in ("measure", "select", "score", "count_successes", "count_unit_sizes"):
             monkeypatch.setattr(Curator, name, self._wrapped(getattr(Curator, name)))
 
     def _wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:

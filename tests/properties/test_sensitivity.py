@@ -224,6 +224,10 @@ def assert_attack_counts_are_covered(worlds: Sequence[World]) -> None:
     assert_noise_covers(*changes(worlds, ask))
 
 
+def assert_unit_sizes_are_covered(worlds: Sequence[World]) -> None:
+    assert_noise_covers(*changes(worlds, lambda curator: curator.count_unit_sizes(Noiseless(sigma_squared=VARIANCE))))
+
+
 def rows_by_side(curator: Curator) -> list[Counter[Row]]:
     sample = curator.review_sample()
     return [Counter(row for rows in rows_of(side).values() for row in rows) for side in (sample.fit, sample.control)]
@@ -257,6 +261,7 @@ def assert_all_is_covered(game: Game, enter: Enter) -> None:
     assert_selections_are_covered(worlds)
     assert_scores_are_covered(worlds)
     assert_attack_counts_are_covered(worlds)
+    assert_unit_sizes_are_covered(worlds)
     assert_coarse_columns_are_covered(worlds)
 
 
@@ -369,6 +374,27 @@ def test_the_sensitivity_of_noisy_scores_is_reached_and_exactly_charged(
     unit = worlds[0].curator.unit
     assert change.tolist() == [unit.l1] * 3
     assert charge.rho == Fraction(3 * unit.l1**2) / (2 * VARIANCE)
+
+
+@pytest.mark.parametrize(("max_rows", "neighbours"), UNITS)
+def test_the_sensitivity_of_unit_sizes_is_reached(
+    max_rows: int | None, neighbours: Literal["add_remove", "replace"], enter: Enter
+) -> None:
+    """Somebody with one row goes and, under replace, somebody with more rows than may be kept comes."""
+    most = 1 if max_rows is None else max_rows
+    others: Population = {person: [(person, 0, 0)] for person in (1, 2, 3)}
+    come: Population = {7: [(7, 2, 1)] * (1 if max_rows is None else most + 2)} if neighbours == "replace" else {}
+    game = Game(max_rows, neighbours, {0: [(0, 0, 0)], **others}, {**come, **others}, Fraction(0), 3)
+    worlds = [enter(game, game.one), enter(game, game.other)]
+    change, charge = changes(worlds, lambda curator: curator.count_unit_sizes(Noiseless(sigma_squared=VARIANCE)))
+    assert change.shape == (most,)
+    unit = worlds[0].curator.unit
+    assert charge.rho == Fraction(unit.touched(1)) / (2 * VARIANCE)
+    reached = most > 1 or neighbours == "add_remove"
+    assert int((change**2).sum()) == (unit.touched(1) if reached else 0)
+    if reached:
+        with pytest.raises(AssertionError):  # half the charge would not cover it
+            assert_noise_covers(change, charge.share(Fraction(1, 2)))
 
 
 @pytest.mark.parametrize(("max_rows", "neighbours"), UNITS)
@@ -687,6 +713,7 @@ def test_nothing_is_counted_that_was_not_paid_for(
             lambda: curator.select([(0,)], [np.zeros(8, dtype=np.int64)], NoisyMax(scale=Fraction(1))),
             lambda: curator.score([(0,)], [np.zeros(8, dtype=np.int64)], DiscreteGaussian(sigma_squared=VARIANCE)),
             lambda: curator.count_successes(TESTS, DiscreteGaussian(sigma_squared=VARIANCE)),
+            lambda: curator.count_unit_sizes(DiscreteGaussian(sigma_squared=VARIANCE)),
         ):
             with pytest.raises(BudgetExceeded):
                 ask()

@@ -121,6 +121,7 @@ def test_a_forked_child_gets_nothing_and_the_parent_goes_on(
         lambda: curator.score([(0,)], [np.zeros(2, dtype=np.int64)], noise),
         lambda: curator.coarsen([]),
         lambda: curator.count_successes((), noise),
+        lambda: curator.count_unit_sizes(noise),
         curator.review_sample,
     ]
     parent, child = multiprocessing.Pipe()

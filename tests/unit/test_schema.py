@@ -14,7 +14,7 @@ FULL = """
 schema       = "dpsynth.schema/1"
 table        = "rand-hie"
 neighbours   = "replace"
-unit         = { entity = "person", column = "zper", max_rows = 5 }
+unit         = { entity = "person", column = "zper", max_rows = 5, synthetic = true }
 basis        = "published design"
 rows_at_most = 25000
 
@@ -125,6 +125,36 @@ def test_synthetic_rows_have_the_modelled_columns_and_no_unit():
     assert released.file_names == schema.names
     assert (released.unit_column, released.unit.entity) == (None, "row")
     assert (released.sizes, released.read) == (schema.sizes, schema.read)
+
+
+def test_written_rows_have_fakes_too():
+    schema = Schema.parse(FULL)
+    assert [column.name for column in schema.filled] == ["zper"]
+    assert [column.name for column in schema.lost] == ["remarks"]
+    written = schema.written()
+    assert written.file_names == ("xage", "coins", "level", "female", "money", "visits", "zper")
+    assert (written.names, written.unit_column, written.synthetic_units) == (schema.names, None, False)
+    assert schema.released().file_names == schema.names
+
+
+def test_synthetic_units_come_first_where_their_column_is_not_declared():
+    flag, name = Column(name="a", type="boolean", per_unit=True), Column(name="n", type="identifier", format="name")
+    unit = {"entity": "person", "unit_column": "who", "max_rows": 2}
+    schema = Schema(table="t", columns=(flag, name), synthetic_units=True, **unit)
+    assert schema.file_names == ("a", "n", "who")
+    assert schema.written().file_names == ("who", "a", "n")
+    assert schema.released().modelled == (replace(flag, per_unit=None),)
+    assert Schema.parse(schema.to_toml()) == schema
+    real = Schema(table="t", columns=(replace(flag, per_unit=None), name), **unit)
+    assert real.written().file_names == ("a", "n")
+    assert "synthetic" not in real.to_toml()
+    with pytest.raises(SchemaError, match="column must name"):
+        Schema(table="t", columns=(name, replace(flag, per_unit=None)), synthetic_units=True)
+
+
+def test_the_unit_column_has_fakes_only_where_units_are_synthetic():
+    with pytest.raises(SchemaError, match="format of the unit column needs"):
+        Schema.parse(FULL.replace(", synthetic = true", ""))
 
 
 def test_what_a_file_writes_is_what_it_reads():
@@ -248,6 +278,19 @@ def test_sizes(keys, size):
         ('type = "number"\nminimum = 0.001\nmaximum = 0.002\ndecimals = 2', ["no number with 2 decimals"]),
         ('type = "number"\nminimum = 1\nmaximum = 1.0000000000000002\nbins = 4', ["too narrow"]),
         ('type = "boolean"\ncolour = "red"', ["unknown key 'colour'"]),
+        ('type = "identifier"\nformat = "e-mail"', ["format must be one of name", "# for a digit"]),
+        ('type = "identifier"\nformat = ""', ["format", "empty"]),
+        ('type = "identifier"\nformat = "A#\\\\"', ["format", "backslash"]),
+        ('type = "identifier"\nformat = "\\\\#\\\\?"', ["format must be one of"]),
+        ('type = "identifier"\nformat = "city"\nunique = true', ["unique", "city"]),
+        ('type = "identifier"\nformat = "###"\nunique = 1', ["unique must be true or false"]),
+        ('type = "identifier"\nunique = true', ["declare its format"]),
+        ('type = "identifier"\nformat = "###"\nlocale = "de_DE"', ["locale", "pattern"]),
+        ('type = "identifier"\nformat = "name"\nlocale = "German"', ["locale", "de_DE"]),
+        ('type = "boolean"\nunique = true', ["unique does not apply", "boolean"]),
+        ('type = "boolean"\nper_unit = true', ["per_unit", "synthetic = true"]),
+        ('type = "boolean"\nper_unit = "yes"', ["per_unit must be true or false"]),
+        ('type = "text"\nper_unit = true', ["per_unit does not apply"]),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_refused_by_name(keys, words):
@@ -275,6 +318,11 @@ def test_a_wrong_key_is_refused_by_name(keys, words):
         ('unit = { entity = "person", column = "who", max_rows = 0 }', "max_rows"),
         ('unit = { entity = "row", column = "who", max_rows = 2 }', "entity"),
         ('unit = { entity = "person", column = "a", max_rows = 2 }', "identifier"),
+        (
+            'unit = { entity = "person", column = "who", max_rows = 2, synthetic = 1 }',
+            "synthetic must be true or false",
+        ),
+        ("unit = { synthetic = true }", "unit: entity must be declared"),
         ('[read]\nquote = "x"', "unknown key 'quote'"),
         ('[read]\ndelimiter = ""', "delimiter"),
         ('[read]\ndelimiter = "::"', "delimiter"),
