@@ -21,6 +21,7 @@ BoolVector: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.int32]
 
 MOST_STEPS = 50_000  # cells that are tried for one row
+_TANGLED = "the constraints are too tangled to make tables for an audit: use fewer"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,32 @@ class Allowed:
             try:
                 out[list(tied.columns)] = self._cells(tied, wanted, unlike)
             except _TooLong:
-                raise UsageError("the constraints are too tangled to make tables for an audit: use fewer") from None
+                raise UsageError(_TANGLED) from None
+        return out
+
+    def repaired(self, rows: Codes) -> Codes:
+        """The same rows where they are allowed; elsewhere columns that constraints tie have other cells, as near as can be.
+
+        Raises:
+            SchemaError, UsageError: as `row`.
+        """
+        out = np.array(rows, dtype=np.int32)
+        broken = np.flatnonzero(~self.holds(out))
+        for tied in self._tied:
+            columns = np.array(tied.columns)
+            found, place = np.unique(out[np.ix_(broken, columns)], axis=0, return_inverse=True)
+            mended = np.empty_like(found)
+            for number, cells in enumerate(found):
+                wanted: list[Sequence[int]] = [()] * len(self.schema.sizes)
+                for column, cell in zip(tied.columns, cells.tolist(), strict=True):
+                    wanted[column] = np.argsort(
+                        abs(np.arange(self.schema.sizes[column]) - cell), kind="stable"
+                    ).tolist()
+                try:
+                    mended[number] = self._cells(tied, wanted, None)
+                except _TooLong:
+                    raise UsageError(_TANGLED) from None
+            out[np.ix_(broken, columns)] = mended[place.ravel()]
         return out
 
     def _cells(self, tied: _Tied, wanted: Sequence[Sequence[int]], unlike: Codes | None) -> list[int]:

@@ -3,7 +3,8 @@
 Each makes a synthetic table from persons who were fitted, persons held back, and fresh rows of the same population. The
 bad ones (B) copy, interpolate, overfit or filter; an attack must catch them. The good ones (G) know the population and
 nobody in it; no attack may accuse them. Some change the persons first, because the trap lies there: a table that
-everybody shares, sides of unequal size, a secret that nearly all have. All work on any schema.
+everybody shares, sides of unequal size, a secret that nearly all have. All work on any schema. Whatever they mix or make
+up keeps its constraints, as rows of a release do; copies are what they are.
 
 The tables are made of the rows they are given: class P3 from real rows, P0 from rows made up by `invented`.
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from attacks.allowed import Allowed
 from attacks.charged import Dependence
 from attacks.distances import Metric, blocks, nearest
 from attacks.people import Rows
@@ -84,8 +86,19 @@ def changed(table: Records, **columns: Any) -> Records:
 
 
 def from_cells(table: Records, cells: npt.ArrayLike, rng: Rng) -> Records:
-    """Rows of these cells, numbers drawn anew inside their bins."""
-    return Table(table.schema, np.asarray(cells, dtype=np.int32)).decode(rng=rng)
+    """Rows of these cells, or of near ones that the constraints allow, numbers drawn anew inside their bins."""
+    return Table(table.schema, Allowed(table.schema).repaired(np.asarray(cells, dtype=np.int32))).decode(rng=rng)
+
+
+def kept(table: Records, rng: Rng) -> Records:
+    """The same rows; those that break a constraint are made anew from the nearest cells that are allowed."""
+    broken = np.flatnonzero(~table.schema.rules.holds(table.columns))
+    if not len(broken):
+        return table
+    anew = from_cells(table, Table.encode(table.take(broken)).codes, rng)
+    place = np.arange(len(table))
+    place[broken] = len(table) + np.arange(len(broken))
+    return joined(table, anew).take(place)
 
 
 def resampled(table: Records, share: float, rng: Rng) -> Records:
@@ -94,7 +107,7 @@ def resampled(table: Records, share: float, rng: Rng) -> Records:
     for name, values in table.columns.items():
         other = values[rng.integers(len(table), size=len(table))]
         out[name] = np.where(rng.random(len(table)) < share, other, values).astype(values.dtype)
-    return Records(table.schema, out)
+    return kept(Records(table.schema, out), rng)
 
 
 def side(sample: PersonRecords, persons: npt.NDArray[np.bool_]) -> PersonRecords:
@@ -197,14 +210,14 @@ def _noisy(sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
             low, high = column.binning.edges[[0, -1]]
             values = fit.columns[column.name]
             moved[column.name] = np.clip(values + rng.normal(0, 0.001 * (high - low), len(values)), low, high)
-    return changed(fit, **moved)
+    return kept(changed(fit, **moved), rng)
 
 
 def _block(sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
     """Quasi-identifiers and secrets copied together, all other columns drawn independently."""
     fit = sample.fit.records
     others = [column.name for column in fit.schema.modelled if column.role == "other"]
-    return changed(fit, **{name: rng.permutation(fit.columns[name]) for name in others})
+    return kept(changed(fit, **{name: rng.permutation(fit.columns[name]) for name in others}), rng)
 
 
 def tree_model(rows: Records, number: int, rng: Rng) -> Records:
@@ -236,7 +249,7 @@ def _between(neighbours: int) -> Make:
                 out[column.name] = np.round(mixed, column.decimals or 0) if on_grid else mixed
             else:
                 out[column.name] = np.where(weight < 0.5, mine, theirs).astype(np.int32)
-        return Records(fit.schema, out)
+        return kept(Records(fit.schema, out), rng)
 
     return make
 
@@ -264,7 +277,7 @@ def _filtered(sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
 
 def independent(sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
     """Each column of the fresh rows shuffled by itself."""
-    return Records(fresh.schema, {name: rng.permutation(values) for name, values in fresh.columns.items()})
+    return kept(Records(fresh.schema, {name: rng.permutation(values) for name, values in fresh.columns.items()}), rng)
 
 
 def each(sample: ReviewSample, fresh: Records, change: Callable[[Records], Records]) -> tuple[ReviewSample, Records]:
@@ -277,7 +290,11 @@ def each(sample: ReviewSample, fresh: Records, change: Callable[[Records], Recor
 
 
 def _coarse(sample: ReviewSample, fresh: Records, rng: Rng) -> tuple[ReviewSample, Records]:
-    """Numbers become one number, categories one of two: few combinations, which many share."""
+    """Numbers become one number, categories one of two: few combinations, which many share.
+
+    Rows that a constraint then forbids are mended alike wherever they stand.
+    """
+    mended: dict[bytes, Records] = {}
 
     def change(rows: Records) -> Records:
         out = {}
@@ -287,7 +304,14 @@ def _coarse(sample: ReviewSample, fresh: Records, rng: Rng) -> tuple[ReviewSampl
                 out[column.name] = np.full(len(rows), _some_value(column.binning), dtype=np.float64)
             else:
                 out[column.name] = (values % 2).astype(np.int32)
-        return Records(rows.schema, out)
+        made = Records(rows.schema, out)
+        if not len(made) or made.schema.rules.holds(made.columns).all():
+            return made
+        codes, first, place = np.unique(Table.encode(made).codes, axis=0, return_index=True, return_inverse=True)
+        for one, row in zip(codes, first, strict=True):
+            if one.tobytes() not in mended:
+                mended[one.tobytes()] = kept(made.take(np.array([row])), rng)
+        return joined(*(mended[one.tobytes()] for one in codes)).take(place.ravel())
 
     return each(sample, fresh, change)
 
@@ -323,7 +347,7 @@ def _skewed(sample: ReviewSample, fresh: Records, rng: Rng) -> tuple[ReviewSampl
 
     def change(rows: Records) -> Records:
         names = _secrets(rows.schema)
-        return changed(rows, **{name: (rng.random(len(rows)) < 0.05).astype(np.int32) for name in names})
+        return kept(changed(rows, **{name: (rng.random(len(rows)) < 0.05).astype(np.int32) for name in names}), rng)
 
     return each(sample, fresh, change)
 
@@ -350,7 +374,7 @@ def _odd(sample: ReviewSample, fresh: Records, rng: Rng) -> tuple[ReviewSample, 
                 values = np.where(values == 0, 1, values)
                 values = np.where(rng.random(len(rows)) < 0.05, 0, values) if unseen else values
             out[column.name] = values.astype(np.float64 if column.is_numeric else np.int32)
-        return Records(rows.schema, out)
+        return kept(Records(rows.schema, out), rng)
 
     fit, control = (
         PersonRecords(records=change(group.records, False), person=group.person, persons=group.persons)
@@ -489,7 +513,7 @@ def invented(schema: Schema, persons: int, rng: Rng) -> PersonRecords:
 
     A person is of one of four kinds and has a strength; each column leans on both, by a weight of its own, and on
     chance. With person units, persons have one to five rows: some columns stay, the others vary from row to row. Where
-    a value may be missing, one in twenty is.
+    a value may be missing, one in twenty is. Rows that a constraint forbids get near cells that it allows.
     """
     at_most = min(schema.unit.max_rows, MOST_ROWS_EACH)
     counts = rng.integers(1, at_most + 1, size=persons)
@@ -509,5 +533,5 @@ def invented(schema: Schema, persons: int, rng: Rng) -> PersonRecords:
         if gap is not None:
             code = np.where((rng.random(len(person)) < GAPS) | (cells == 0), gap, code)
         codes[:, place] = code
-    records = Table(schema, codes).decode(rng=rng)
+    records = Table(schema, Allowed(schema).repaired(codes)).decode(rng=rng)
     return PersonRecords(records=records, person=person, persons=persons)

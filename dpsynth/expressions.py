@@ -4,7 +4,7 @@
     not     = "not" not | "(" or ")" | claim
     claim   = column ["not"] "in" "(" value {"," value} ")"  |  column "is" ["not"] "missing"
             | side ("==" | "!=" | "<" | "<=" | ">" | ">=") side
-    side    = value | column [("+" | "-") number]
+    side    = value | column {("+" | "-") column} [("+" | "-") number]
     value   = number | 'text' | "text" | true | false
 
 A column whose name is no plain word, or is a word of the grammar, stands in backticks; a quote or backtick inside its
@@ -29,23 +29,31 @@ Op: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 
 MAX_TEXT = 10_000  # characters of an expression
 MAX_DEPTH = 50  # parentheses and "not" inside each other
+MAX_TERMS = 8  # columns of a comparison
 
 
 @dataclass(frozen=True)
 class Place:
-    """A column, plus a number."""
+    """A column, plus or minus further columns (sign 1 or -1, and name, in the order written), plus a number."""
 
     column: str
     plus: Fraction = Fraction(0)
+    more: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def terms(self) -> tuple[tuple[int, str], ...]:
+        """All columns with their signs."""
+        return ((1, self.column), *self.more)
 
     def __str__(self) -> str:
+        further = "".join(f" {'+' if sign > 0 else '-'} {_name_shown(name)}" for sign, name in self.more)
         shift = f" {'+' if self.plus > 0 else '-'} {shown(abs(self.plus))}" if self.plus else ""
-        return _name_shown(self.column) + shift
+        return _name_shown(self.column) + further + shift
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A column against a value or another column."""
+    """A column, or a sum of columns, against a value or another such side."""
 
     left: Place
     op: Op
@@ -233,7 +241,7 @@ class _Parser:
     def _claim(self) -> Expression:
         start = self._peek().at
         left = self._side()
-        if isinstance(left, Place) and not left.plus:
+        if isinstance(left, Place) and not left.plus and not left.more:
             if self._takes("word", "is"):
                 negated = self._takes("word", "not")
                 self._must("missing")
@@ -266,13 +274,21 @@ class _Parser:
         if token.kind != "name":
             return self._value()
         self._take()
-        for sign, factor in (("+", 1), ("-", -1)):
-            if self._takes("sign", sign):
-                number = self._take()
-                if number.kind != "number":
-                    refuse(number.text, number.at, ": only a number can be added to a column")
-                return Place(token.text, factor * Fraction(number.text))
-        return Place(token.text)
+        more: list[tuple[int, str]] = []
+        while self._peek().kind == "sign" and self._peek().text in "+-":
+            factor = 1 if self._take().text == "+" else -1
+            added = self._take()
+            if added.kind == "number":
+                after = self._peek()
+                if after.kind == "sign" and after.text in "+-":
+                    refuse(after.text, after.at, ": the number of a sum comes last, and is one number")
+                return Place(token.text, factor * Fraction(added.text), tuple(more))
+            if added.kind != "name":
+                refuse(added.text, added.at, ": only a column or a number can be added to a column")
+            more.append((factor, added.text))
+            if len(more) >= MAX_TERMS:
+                refuse(added.text, added.at, f": a comparison has at most {MAX_TERMS} columns")
+        return Place(token.text, more=tuple(more))
 
     def _value(self) -> Value:
         token = self._take()

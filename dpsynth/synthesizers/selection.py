@@ -52,27 +52,46 @@ def check_pairs(schema: Schema, *, largest: int | None, together: int) -> None:
 
 
 def merged(schema: Schema, ones: Sequence[Measurement], *, least: float, room: int = _LINK_CELLS) -> list[Coarse]:
-    """Coarse columns in place of those with cells that few rows have; columns that a constraint needs stay as they are.
+    """Coarse columns in place of those with cells that few rows have.
 
-    So do columns of very many cells, which would need large tables to tie them to their coarse ones.
+    Of a column that constraints speak of only cells are merged that are alike to all of them. Columns of very many cells
+    stay as they are, because they would need large tables to tie them to their coarse ones.
 
     Args:
         ones: A measurement of each column alone.
         least: Standard deviations of the noise that a cell must have in rows.
         room: Cells, at most, of the tables that tie columns to their coarse ones, all together.
     """
-    fixed = {column for columns, _ in schema.rules.masks for column in columns}
     out = []
     for m in ones:
         (column,) = m.columns
         declared = schema.modelled[column]
         ordered = (declared.is_numeric or declared.type == "ordinal") and not declared.missing
-        groups = groups_of(m.values.astype(np.float64), least=least * m.sigma, ordered=ordered)
+        groups, counts = np.zeros(len(m.values), dtype=np.int64), m.values.astype(np.float64)
+        found = 0
+        for part in _alike(schema, column, ordered=ordered):
+            groups[part] = found + groups_of(counts[part], least=least * m.sigma, ordered=ordered)
+            found = int(groups[part].max()) + 1
         cells = len(groups) * (int(groups.max()) + 1)
-        if column not in fixed and groups.max() + 1 < len(groups) and cells <= room:
+        if groups.max() + 1 < len(groups) and cells <= room:
             room -= cells
             out.append(Coarse(column=column, groups=groups))
     return out
+
+
+def _alike(schema: Schema, column: int, *, ordered: bool) -> list[IntArray]:
+    """The cells of a column in parts that are alike to every constraint; runs of neighbours where it is ordered."""
+    slices = [
+        np.moveaxis(mask, columns.index(column), 0).reshape(mask.shape[columns.index(column)], -1)
+        for columns, mask in schema.rules.masks
+        if column in columns
+    ]
+    if not slices:
+        return [np.arange(schema.sizes[column])]
+    kinds = np.unique(np.concatenate(slices, axis=1), axis=0, return_inverse=True)[1].ravel()
+    if ordered:
+        return list(np.split(np.arange(len(kinds)), np.flatnonzero(np.diff(kinds)) + 1))
+    return [np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())]
 
 
 def in_use(schema: Schema, coarse: Sequence[Coarse]) -> list[int]:

@@ -14,7 +14,7 @@ LAYERS = (
     ("version", "errors", "adapters"),
     ("randomness", "privacy"),
     ("binning", "coarsening", "patterns"),
-    ("schema", "expressions", "constraints"),
+    ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),
     ("table",),
     ("reading",),
     ("identifiers", "fakes"),

@@ -2,162 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import replace
-from fractions import Fraction
-from itertools import product
-from typing import Any
+from itertools import combinations, product
 
 import numpy as np
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from rule_cases import OPS, all_rows, cases, several, slowly
 
 from dpsynth.errors import SchemaError, UsageError
-from dpsynth.expressions import And, Comparison, Expression, Gap, Membership, Not, Or, Place, parse
+from dpsynth.expressions import Expression, parse
 from dpsynth.schema import Column, Constraint, Schema
-from dpsynth.table import Records, Table, storage
-
-COLUMNS = (
-    Column(name="a", type="integer", minimum=0, maximum=5, edges=(0, 1, 4, 5), missing=True),
-    Column(name="b", type="integer", minimum=0, maximum=5, bins=2),
-    Column(name="c", type="integer", minimum=-1, maximum=3),
-    Column(name="low cost", type="number", minimum=0, maximum=0.6, bins=2, decimals=1),
-    Column(name="high cost", type="number", minimum=0.2, maximum=0.8, bins=3, decimals=1, missing=True),
-    Column(name="town", type="category", values=("A", "B's", "C"), missing=True, unknown="other"),
-    Column(name="born", type="category", values=("C", "A")),
-    Column(name="in", type="ordinal", values=("lo", "mid", "hi"), unknown="other"),
-    Column(name="out", type="ordinal", values=("lo", "mid", "hi"), missing=True),
-    Column(name="ill", type="boolean", missing=True),
-)
-KIND = {
-    "a": "i",
-    "b": "i",
-    "c": "i",
-    "low cost": "d",
-    "high cost": "d",
-    "town": "c",
-    "born": "c",
-    "in": "o",
-    "out": "o",
-}
-OPS = ("==", "!=", "<", "<=", ">", ">=")
-
-
-@st.composite
-def claims(draw: st.DrawFn, columns: tuple[Column, ...]) -> Expression:
-    column = draw(st.sampled_from(columns))
-    kind = KIND.get(column.name)
-    others = [other for other in columns if other.name != column.name and kind and KIND.get(other.name) == kind]
-    shape = draw(st.sampled_from(["value", "value", "members", "gap", *["column"] * 4 * bool(others)]))
-    if shape == "gap":
-        return Gap(column.name, draw(st.booleans()))
-    ops = st.sampled_from(OPS if column.type not in ("category", "boolean") else OPS[:2])
-    step = st.integers(-3, 8).map(lambda n: Fraction(n, 10 if kind == "d" else 2))
-    plus = Fraction(0)
-    if column.is_numeric and draw(st.booleans()):
-        plus = draw(step)
-    if shape == "column":
-        other = draw(st.sampled_from(others))
-        shift = draw(step) if column.is_numeric and draw(st.booleans()) else Fraction(0)
-        return Comparison(Place(column.name, plus), draw(ops), Place(other.name, shift))
-    if column.is_numeric:
-        values: st.SearchStrategy[Any] = step
-    elif column.type == "boolean":
-        values = st.booleans()
-    else:
-        values = st.sampled_from(column.labels)
-    if shape == "members":
-        return Membership(column.name, tuple(draw(st.lists(values, min_size=1, max_size=3))), draw(st.booleans()))
-    return Comparison(Place(column.name, plus), draw(ops), draw(values))
-
-
-@st.composite
-def cases(draw: st.DrawFn, most: int = 3) -> tuple[Schema, Expression]:
-    columns = tuple(draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=most, unique_by=lambda c: c.name)))
-    leaf = claims(columns)
-    expression = draw(
-        st.recursive(
-            leaf,
-            lambda parts: st.one_of(
-                parts.map(Not),
-                st.lists(parts, min_size=2, max_size=3).map(lambda p: And(tuple(p))),
-                st.lists(parts, min_size=2, max_size=3).map(lambda p: Or(tuple(p))),
-            ),
-            max_leaves=5,
-        )
-    )
-    return Schema(table="t", columns=columns, basis="test"), expression
-
-
-# ---- the slow and obvious reading ----------------------------------------------------------------------------------
-
-
-def slowly(expression: Expression, row: Mapping[str, Any], schema: Schema) -> bool | None:
-    """True, false, or None for unknown, as SQL has it; numbers in the row are fractions, missing is None."""
-    if isinstance(expression, Not):
-        found = slowly(expression.part, row, schema)
-        return None if found is None else not found
-    if isinstance(expression, And | Or):
-        parts = [slowly(part, row, schema) for part in expression.parts]
-        decisive = isinstance(expression, Or)
-        return decisive if decisive in parts else None if None in parts else not decisive
-    if isinstance(expression, Gap):
-        return (row[expression.column] is None) != expression.negated
-    if isinstance(expression, Membership):
-        some = Or(tuple(Comparison(Place(expression.column), "==", value) for value in expression.values))
-        return slowly(Not(some) if expression.negated else some, row, schema)
-    column = schema.column(expression.left.column)
-    left, right = row[column.name], expression.right
-    right = row[right.column] if isinstance(right, Place) else right
-    if left is None or right is None:
-        return None
-    if column.is_numeric:
-        left += expression.left.plus
-        right += expression.right.plus if isinstance(expression.right, Place) else 0
-    elif column.type == "boolean":
-        left = left == "true"
-    elif column.type == "ordinal" and expression.op not in ("==", "!="):
-        if "other" in (left, right):
-            return None
-        left, right = column.labels.index(left), column.labels.index(right)
-    return {
-        "==": left == right,
-        "!=": left != right,
-        "<": not isinstance(left, str) and left < right,
-        "<=": not isinstance(left, str) and left <= right,
-        ">": not isinstance(left, str) and left > right,
-        ">=": not isinstance(left, str) and left >= right,
-    }[expression.op]
-
-
-def everything(column: Column) -> list[tuple[int, float, Any]]:
-    """(cell, value as in Records, value for `slowly`) of all values of a column."""
-    out: list[tuple[int, float, Any]] = []
-    if column.is_numeric:
-        bins = column.binning
-        assert bins.starts is not None
-        scale = 10 ** (bins.decimals or 0)
-        for step in range(bins.starts[0], bins.starts[-1]):
-            cell = int(np.searchsorted(bins.starts, step, side="right")) - 1
-            out.append((cell, step / scale, Fraction(step, scale)))
-        return out + [(bins.size, np.nan, None)] * column.missing
-    return [(code, code, label) for code, label in enumerate(column.labels)] + (
-        [(column.size - 1, column.size - 1, None)] if column.missing else []
-    )
-
-
-def all_rows(schema: Schema) -> tuple[np.ndarray, Records, list[dict[str, Any]]]:
-    found = list(product(*(everything(column) for column in schema.modelled)))
-    codes = np.array([[cell for cell, _, _ in row] for row in found], dtype=np.int32)
-    arrays = {
-        column.name: np.array([row[i][1] for row in found], dtype=storage(column))
-        for i, column in enumerate(schema.modelled)
-    }
-    rows = [{column.name: row[i][2] for i, column in enumerate(schema.modelled)} for row in found]
-    return codes, Records(schema, arrays), rows
-
-
-# ---- the tests -----------------------------------------------------------------------------------------------------
+from dpsynth.table import Table
 
 
 @given(cases())
@@ -193,6 +50,39 @@ def _joined(schema: Schema, masks: list[tuple[tuple[int, ...], np.ndarray]]) -> 
     for columns, mask in masks:
         whole &= mask.reshape([size if i in columns else 1 for i, size in enumerate(schema.sizes)])
     return whole
+
+
+@given(several(), st.integers(0, 2**32 - 1))
+@settings(max_examples=120)
+def test_several_rules_are_kept_or_the_fewest_that_contradict_each_other_are_named(
+    case: tuple[Schema, list[Expression]], seed: int
+) -> None:
+    schema, expressions = case
+    codes, _, rows = all_rows(schema)
+    wants = np.array([[slowly(e, row, schema) is not False for row in rows] for e in expressions])
+    constraints = tuple(Constraint(rule=str(e)) for e in expressions)
+    try:
+        ruled = replace(schema, constraints=constraints)
+    except SchemaError as error:
+        assume("too" not in str(error) and "cannot be decided" not in str(error))
+        guilty = [int(n) - 1 for n in re.findall(r"constraint (\d+)", str(error))]
+        assert not wants[guilty].all(axis=0).any()
+        fewest = next(
+            n
+            for n in range(1, 5)
+            if any(not wants[list(s)].all(axis=0).any() for s in combinations(range(len(wants)), n))
+        )
+        assert len(guilty) == fewest if fewest < 3 else len(guilty) >= 3
+        for one in guilty:
+            assert wants[[other for other in guilty if other != one]].all(axis=0).any()  # none is too many
+        return
+    possible = np.zeros(schema.sizes, dtype=bool)
+    np.logical_or.at(possible, tuple(codes.T), wants.all(axis=0))
+    assert possible.any()
+    assert np.array_equal(_joined(ruled, ruled.rules.masks), possible)
+    records = Table(ruled, codes).decode(rng=np.random.default_rng(seed))
+    assert np.array_equal(Table.encode(records).codes, codes)
+    assert np.array_equal(ruled.rules.holds(records.columns), possible[tuple(codes.T)])
 
 
 @given(cases(), st.integers(0, 2**32 - 1))
@@ -292,7 +182,7 @@ def test_continuous_columns_keep_chains_and_equalities(links: list[tuple[int, st
         Column(name="y", type="number", minimum=0, maximum=4, bins=3, missing=True),
         Column(name="z", type="number", minimum=1, maximum=3, bins=1),
     )
-    texts = []
+    texts: list[str] = []
     for left, op, right, plus in links:
         assume(left != right)
         shift = f" + {plus}" if plus > 0 else f" - {-plus}" if plus < 0 else ""
@@ -306,3 +196,58 @@ def test_continuous_columns_keep_chains_and_equalities(links: list[tuple[int, st
     assert np.array_equal(Table.encode(records).codes, codes)
     possible = _joined(schema, schema.rules.masks)[tuple(codes.T)]
     assert np.array_equal(schema.rules.holds(records.columns) & possible, possible)
+
+
+SUMS = (
+    "z == x + y",
+    "x == z - y",
+    "z - y == x",
+    "x + y + z <= 5",
+    "z >= x + y",
+    "w == x + y + z",
+    "w > x - y + 1",
+    "w < z + y",
+    "x < 1 or z == x + y",
+    "y is missing or w == z - y",
+    "x <= y",
+    "z != x",
+    "w == 1.5",
+    "y > 0.3",
+)
+
+
+@given(st.lists(st.sampled_from(SUMS), min_size=1, max_size=3, unique=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+@example(texts=["z == x + y", "w == x + y + z"], seed=0)
+@example(texts=["z == x + y", "w == 1.5", "w == x + y + z"], seed=0)
+def test_continuous_sums_hold_as_floats_add_up(texts: list[str], seed: int) -> None:
+    """Odd bins, so that hardly any edge is a sum of edges; what a reader computes from the file has to agree to the last bit."""
+    columns = (
+        Column(name="x", type="number", minimum=0, maximum=0.7, bins=3),
+        Column(name="y", type="number", minimum=0.1, maximum=1.3, bins=3, missing=True),
+        Column(name="z", type="number", minimum=0, maximum=2.1, bins=4),
+        Column(name="w", type="number", minimum=-1, maximum=3.3, bins=3),
+    )
+    try:
+        schema = Schema(table="t", columns=columns, constraints=tuple(Constraint(rule=text) for text in texts))
+    except SchemaError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        assert "more sums than one" in refused or "contradict" in refused
+        return
+    codes = np.array(list(product(*map(range, schema.sizes))) * 3, dtype=np.int32)
+    records = Table(schema, codes).decode(rng=np.random.default_rng(seed))
+    assert np.array_equal(Table.encode(records).codes, codes)
+    possible = _joined(schema, schema.rules.masks)[tuple(codes.T)]
+    assert possible.any()
+    assert schema.rules.holds(records.columns)[possible].all()
+    frame = records.to_frame()[possible]
+    for text in texts:
+        if " or " not in text:
+            gaps = frame[[name for name in "xyzw" if name in text]].isna().any(axis=1)
+            assert (frame.eval(text) | gaps).all()
+    rng, free = np.random.default_rng(seed), replace(schema, constraints=())
+    for _ in range(10):  # what values without rules happen to keep is possible
+        assert possible[schema.rules.holds(Table(free, codes).decode(rng=rng).columns)].all()

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dpsynth.constraints import MAX_MASK
+from dpsynth.contradictions import has_row
 from dpsynth.errors import SchemaError, UsageError
 from dpsynth.expressions import MAX_DEPTH, MAX_TEXT, parse
+from dpsynth.linear import MAX_MASK
 from dpsynth.models.graphical import check_constraints
 from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.table import Records, Table
@@ -50,6 +52,8 @@ def ruled(*rules: str | dict[str, str]) -> Schema:
         ("not (a == 1 or b == 2) and ill == true", "not (a == 1 or b == 2) and ill == true"),
         ("not not a == -2.5", "not not a == -2.5"),
         ("a\n == \t1", "a == 1"),
+        ("a+b -`c d`+1 <= 2", "a + b - `c d` + 1 <= 2"),
+        ("100 >= a - b", "a - b <= 100"),
     ],
 )
 def test_an_expression_has_one_spelling(text: str, spelled: str) -> None:
@@ -68,7 +72,10 @@ def test_an_expression_has_one_spelling(text: str, spelled: str) -> None:
         ("(age == 1", "the end at character 10", "expected )"),
         ("age == 1 2", "'2' at character 10", "expected and, or"),
         ("", "the end at character 1", "expected a value"),
-        ("age + years <= 3", "'years' at character 7", "only a number"),
+        ("age + 'x' <= 3", "'x' at character 7", "only a column or a number"),
+        ("age + 3 + years <= 3", "'+' at character 9", "comes last"),
+        ("age + years in (3)", "'in' at character 13", "expected a comparison"),
+        ("a <= " + " + ".join("bcdefghij"), "'j' at character 38", "at most 8 columns"),
         ("in == 3", "'in' at character 1", "backticks"),
         ("age", "the end at character 4", "expected a comparison"),
         ("age & 1", "'&' at character 5", "write and"),
@@ -114,6 +121,13 @@ def test_length_and_depth_are_bounded() -> None:
         ("town == town", "compared with itself"),
         ("paid == owed + 1", "needs integers or declared decimals"),
         ("stage == ill", "different types"),
+        ("age + years == age", "comes twice in one comparison"),
+        ("age + town <= 3", "only numbers can be added"),
+        ("town + age <= 3", "only numbers can be added"),
+        ("age + paid <= 3", "same type and decimals"),
+        ("age + years <= 'x'", "compares with numbers"),
+        ("age + agee <= 3", "is not a declared column"),
+        ("paid + owed == 30", "needs one column alone"),
     ],
 )
 def test_an_expression_has_to_fit_the_columns(text: str, why: str) -> None:
@@ -189,30 +203,59 @@ def test_a_draft_with_blanks_may_have_constraints_that_cannot_be_checked_yet() -
 
 
 @pytest.mark.parametrize(
-    "rules",
+    ("rules", "guilty"),
     [
-        ("age > 99",),
-        ("age < 50", "age >= 50"),
-        ("town == 'A'", "town == 'B'", "town is not missing"),
-        ("paid < owed", "owed < paid", "paid is not missing"),
-        ("years == 3", "age < 3", "years <= age"),
-        ("age == 1.5",),
-        ("age == 0", "age != 0"),  # each leaves the first bin something, both together nothing
+        (("age > 99",), "no row can keep constraint 1:"),
+        (("age >= 0", "age == 1.5"), "no row can keep constraint 2:"),
+        (("age == 0", "age != 0"), "constraint 1 and constraint 2 contradict"),  # in one bin, of which each leaves some
+        (("age < 50", "years > 3", "age >= 50"), "constraint 1 and constraint 3 contradict"),
+        (
+            ("town is not missing", "town == 'A'", "town == 'B'"),
+            "constraint 1, constraint 2 and constraint 3 contradict",
+        ),
+        (("town == 'A' and town is not missing", "town == 'B'", "age > 2"), "constraint 1 and constraint 2 contradict"),
+        (
+            ("paid < owed", "paid is not missing", "owed < paid and paid is not missing"),
+            "constraint 1 and constraint 3",
+        ),
+        (("years == 3", "age < 3", "years <= age"), "constraint 1, constraint 2 and constraint 3 contradict"),
+        (("age + years <= 30", "age > 15", "years > 15", "age > 40"), "constraint 1 and constraint 4 contradict"),
+        (("age + years <= 30", "age > 15", "ill == true", "years > 15"), "constraint 1, constraint 2 and constraint 4"),
     ],
 )
-def test_rules_that_no_row_can_keep_are_refused(rules: tuple[str, ...]) -> None:
-    with pytest.raises(SchemaError, match="no row can keep"):
+def test_rules_that_no_row_can_keep_are_refused_by_number(rules: tuple[str, ...], guilty: str) -> None:
+    with pytest.raises(SchemaError, match="no row can keep") as caught:
         ruled(*rules)
+    assert guilty in str(caught.value)
 
 
 def test_rules_that_contradict_each_other_around_a_circle_are_refused() -> None:
-    """Each pair of rules can be kept, all three together cannot: only the junction tree sees it."""
-    columns = tuple(Column(name=name, type="boolean") for name in "abc")
-    rules = tuple(Constraint(rule=text) for text in ("a != b", "b != c", "a != c"))
-    schema = Schema(table="t", columns=columns, constraints=rules)
-    with pytest.raises(SchemaError, match="no row can keep all"):
+    """Each pair of rules can be kept, all three together cannot."""
+    columns = tuple(Column(name=name, type="boolean") for name in "abcd")
+    rules = tuple(Constraint(rule=text) for text in ("a != b", "c == d", "b != c", "a != c"))
+    with pytest.raises(
+        SchemaError, match="constraint 1, constraint 3 and constraint 4 contradict each other"
+    ) as caught:
+        Schema(table="t", columns=columns, constraints=rules)
+    assert "no row can keep all of them" in str(caught.value)
+    for left_out in (0, 2, 3):
+        check_constraints(Schema(table="t", columns=columns, constraints=rules[:left_out] + rules[left_out + 1 :]))
+
+
+def test_a_pair_is_named_although_three_others_contradict_each_other_too() -> None:
+    columns = tuple(Column(name=name, type="boolean") for name in "abcd")
+    texts = ("a != b", "b != c", "a != c", "c == true", "d == true", "c == false")
+    with pytest.raises(SchemaError, match="constraint 4 and constraint 6 contradict each other: no row can keep both"):
+        Schema(table="t", columns=columns, constraints=tuple(Constraint(rule=text) for text in texts))
+
+
+def test_rules_over_too_many_cells_to_decide_are_left_to_the_model_which_refuses_them() -> None:
+    columns = tuple(Column(name=f"x{i}", type="category", values=tuple(map(str, range(40)))) for i in range(6))
+    pairs = [(i, j) for i in range(6) for j in range(i)]
+    schema = Schema(table="t", columns=columns, constraints=tuple(Constraint(rule=f"x{i} != x{j}") for i, j in pairs))
+    assert has_row(schema.rules.masks) is None
+    with pytest.raises(SchemaError, match="tie too many columns together"):
         check_constraints(schema)
-    check_constraints(replace(schema, constraints=rules[:2]))
 
 
 def test_a_rule_over_too_many_cells_is_refused() -> None:
@@ -252,6 +295,21 @@ def test_a_chain_in_one_bin_keeps_its_pairwise_masks() -> None:
         float(values[name].mean()) for name in "abc"
     ]  # uniform over the part that keeps the rules: 1, 2, 3 quarters
     assert means == pytest.approx([0.25 / 4, 0.5 / 4, 0.75 / 4], abs=5 * 0.06 / np.sqrt(20_000))
+
+
+@pytest.mark.parametrize("rules", [("t == a + b", "a <= b"), ("t == a + b or a == 3 and b == 1",)])
+def test_values_are_uniform_over_what_keeps_a_sum(rules: tuple[str, ...]) -> None:
+    """One cell for each column, so that every row of values that keeps the rules is as likely as every other."""
+    columns = tuple(Column(name=name, type="integer", minimum=0, maximum=5, bins=1) for name in "abt")
+    schema = Schema(table="t", columns=columns, constraints=tuple(Constraint(rule=rule) for rule in rules))
+    grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    kept = schema.rules.holds(dict(zip("abt", grid.T, strict=True)))
+    values = Table(schema, np.zeros((20_000, 3), dtype=np.int32)).decode(rng=np.random.default_rng(1)).columns
+    found = np.bincount((values["a"] * 36 + values["b"] * 6 + values["t"]).astype(int), minlength=216)
+    assert not found[~kept].any()
+    assert stats.chisquare(found[kept]).pvalue > 1e-6  # chance of a false alarm, on a fresh seed
+    uneven = found[kept] + np.where(np.arange(kept.sum()) % 2, 0.15, -0.15) * found[kept].mean()
+    assert stats.chisquare(uneven * found.sum() / uneven.sum()).pvalue < 1e-6  # 15 % more of every second is noticed
 
 
 def test_equal_continuous_columns_are_equal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -77,9 +78,17 @@ def test_rare_cells_are_merged_with_neighbours_where_there_is_an_order() -> None
     assert merged(SCHEMA, ONES, least=0.1) == []
 
 
-def test_a_column_of_a_constraint_stays_as_it_is() -> None:
+def test_cells_that_a_constraint_tells_apart_are_not_merged() -> None:
     free = Schema(table="t", columns=COLUMNS, basis="test")
     assert [made.column for made in merged(free, ONES, least=3.0)] == [0, 1, 2, 3, 4]
+    rules = ("age >= 40 or other == true", "income is not missing or other == true", "tied != 'a' or other == true")
+    ruled = replace(free, constraints=tuple(Constraint(rule=rule) for rule in rules))
+    assert [(made.column, made.groups.tolist()) for made in merged(ruled, ONES, least=3.0)] == [
+        (0, [0, 0, 1, 1, 1]),  # 20 to 39 does not join 40 to 59
+        (1, [0, 0, 0]),
+        (2, [2, 0, 2, 1]),
+        (3, [1, 0, 1, 2]),  # nor do the missing join anybody
+    ]  # and of 'tied' nothing is left to merge
 
 
 def test_what_is_merged_is_measured_in_its_place() -> None:

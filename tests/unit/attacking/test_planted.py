@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -11,6 +12,7 @@ from attacks.planted import (
     GRADED,
     HONEST,
     LEAKS,
+    Planted,
     copied_rank,
     copied_share,
     invented,
@@ -19,7 +21,7 @@ from attacks.planted import (
     side,
     tree_model,
 )
-from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema, Table
+from dpsynth import Column, Constraint, PersonRecords, Records, ReviewSample, Schema, Table
 
 ALL = [*LEAKS.values(), *HONEST.values(), *GRADED]
 
@@ -63,6 +65,42 @@ def test_every_generator_makes_rows_of_every_schema_that_it_applies_to(schema: S
     assert table.schema == schema
     assert len(table) > 0
     assert sample.fit.persons in (before, before // 5)
+
+
+def ruled() -> Schema:
+    """Rules over cells, inside bins, and a sum: hardly any row that ignores them keeps them."""
+    columns = (
+        *plain().columns,
+        *(Column(name=name, type="number", minimum=0, maximum=9, bins=6, decimals=1, role="other") for name in "abc"),
+        Column(name="t", type="category", values=tuple("pqr"), role="quasi_identifier"),
+    )
+    rules = ("a == b + c", "b <= c", "z >= 7 or v == false", "t != 'q' or w == 'low'", "a > 0.5")
+    return Schema(table="ruled", columns=columns, constraints=tuple(Constraint(rule=rule) for rule in rules))
+
+
+@pytest.mark.parametrize("planted", ALL, ids=lambda one: one.id)
+def test_planted_rows_keep_the_constraints(planted: Planted) -> None:
+    """Invented persons, what is made of them, and what a setting makes of both."""
+    schema = ruled()
+    if not planted.applies(schema):
+        pytest.skip("needs other columns")
+    sample, fresh = sides(schema, persons=40)
+    free = replace(schema, constraints=())
+    assert not schema.rules.holds(sides(free, persons=40)[1].columns).all()  # rules that would be broken without care
+    rng = np.random.default_rng(1)
+    sample, fresh = planted.setting(sample, fresh, rng)
+    for rows in (sample.fit.records, sample.control.records, fresh, planted(sample, fresh, rng)):
+        assert len(rows)
+        assert schema.rules.holds(rows.columns).all()
+
+
+def test_constraints_leave_what_is_shared_shared_and_what_is_uneven_uneven() -> None:
+    schema = ruled()
+    sample, fresh = LEAKS["B3"].setting(*sides(schema, persons=200), np.random.default_rng(0))
+    assert len(set(rows_of(fresh))) < 40
+    assert set(rows_of(fresh)) & set(rows_of(sample.fit.records))
+    cells = Table.encode(sides(schema, persons=200)[1]).codes
+    assert all(len(np.unique(column)) > 1 for column in np.delete(cells, 2, axis=1).T)
 
 
 def rows_of(records: Records) -> list[tuple[float, ...]]:
