@@ -3,7 +3,8 @@
 The packages `attacks` and `reports` stand on the names below.
 """
 
-from dpsynth.curator import AttackCounts, Curator, PersonRecords, PersonTest, ReviewSample
+from dpsynth.counting.base import PersonRecords, ReviewSample
+from dpsynth.curator import AttackCounts, Curator, PersonTest
 from dpsynth.errors import (
     AlreadyRan,
     BoundToProcess,

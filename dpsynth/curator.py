@@ -11,20 +11,19 @@ class P3 and stays in the house.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth import reading, split
+from dpsynth import reading
 from dpsynth.coarsening import Coarse
-from dpsynth.counting.memory import MemoryCounter
+from dpsynth.counting.base import BoolVector, FloatVector, IntVector, PersonRecords, ReviewSample
+from dpsynth.counting.engines import Source, check_source, open_store
 from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
 from dpsynth.external import Program
 from dpsynth.ledger import Reservation
@@ -44,42 +43,8 @@ if TYPE_CHECKING:
 
 _LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far below 2**63
 
-BoolVector = npt.NDArray[np.bool_]
-IntVector = npt.NDArray[np.int64]
-FloatVector = npt.NDArray[np.float64]
-
-
 Purse: TypeAlias = Reservation | ThrowAway
 """What a curator spends from: a charge that a ledger holds, or in a rehearsal a limit in memory, and nothing else."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class PersonRecords:
-    """Rows that belong to persons (to units, in general).
-
-    Args:
-        records: The rows.
-        person: Whose each row is, in 0 .. persons - 1; shape (rows,).
-        persons: How many persons there are; each has at least one row.
-    """
-
-    records: Records
-    person: IntVector
-    persons: int
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise BoundToProcess("private rows cannot be copied or pickled")
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class ReviewSample:
-    """The two sides of the split: persons the model learned from, and persons it never saw. Private, class P3."""
-
-    fit: PersonRecords
-    control: PersonRecords
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise BoundToProcess("private rows cannot be copied or pickled")
 
 
 class PersonTest(Protocol):
@@ -171,23 +136,6 @@ class Found:
     units: int
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class _Open:
-    """Bounded rows of a table whose columns are not all known yet, and on which side each unit is. Private."""
-
-    rows: reading.OpenRows
-    ids: Sequence[bytes]
-    side: Mapping[bytes, bool]
-
-    @cached_property
-    def fit(self) -> tuple[BoolVector, IntVector]:
-        """Which rows are on the fit side, and the unit of each of those by number."""
-        number = {unit: n for n, unit in enumerate(self.side)}
-        fit = np.fromiter((not self.side[unit] for unit in self.ids), bool, len(self.ids))
-        person = np.fromiter((number[unit] for unit in self.ids), np.int64, len(self.ids))
-        return fit, person[fit]
-
-
 class Training(Private):
     """A schedule of noisy steps that was paid for in full before the first; `Curator.train` makes it.
 
@@ -235,7 +183,7 @@ class Curator(Private):
     """
 
     def __init__(
-        self, rows: reading.RawRows | reading.OpenRows, schema: Schema, reservation: Purse, *, holdout: Fraction
+        self, rows: Source, schema: Schema, reservation: Purse, *, holdout: Fraction, engine: str = "memory"
     ) -> None:
         super().__init__()
         _check_purse(reservation)
@@ -244,58 +192,39 @@ class Curator(Private):
         self._rng = SystemRng()
         self._reservation = reservation
         self.schema = schema
-        key = self._rng.key()
-        content = rows.content()
-        ids = split.row_ids(content) if rows.unit_ids is None else rows.unit_ids
-        kept = split.bounded(ids, content, max_rows=schema.unit.max_rows, key=key)
-        ids = [unit for unit, stays in zip(ids, kept, strict=True) if stays]
-        persons = list(dict.fromkeys(ids))
-        control = split.to_control(persons, fraction=holdout, key=key)
-        side = dict(zip(persons, control.tolist(), strict=True))
-        self._open: _Open | None = None
-        if isinstance(rows, reading.OpenRows):
-            self._open = _Open(rows=rows.take(kept), ids=ids, side=side)
-        else:
-            self._settle(rows.records.take(kept), ids, side)
-
-    @property
-    def _counts(self) -> MemoryCounter:
-        """Counts of the fit side, once its columns are known; exact and private."""
-        self._require_complete()
-        return self._counter
-
-    @property
-    def _sides(self) -> ReviewSample:
-        """Both sides, likewise."""
-        self._require_complete()
-        return self._sample
-
-    def _require_complete(self) -> None:
-        if self._open is not None:
-            raise ValueError("the schema leaves something open: discover first")
-
-    def _settle(self, records: Records, ids: Sequence[bytes], side: Mapping[bytes, bool]) -> None:
-        """Sorts the rows by person and side, once their schema is complete."""
-        everybody = _grouped(records, ids)
-        control = np.fromiter((side[unit] for unit in dict.fromkeys(ids)), bool, everybody.persons)
-        self._sample = ReviewSample(fit=_side(everybody, ~control), control=_side(everybody, control))
-        self._counter = MemoryCounter(Table.encode(self._sample.fit.records))
+        self._store = open_store(rows, schema, engine=engine, holdout=holdout, key=self._rng.key())
+        self._open = schema.is_open
+        if not self._open:
+            self._store.settle(schema)
 
     @classmethod
-    def open(cls, data: Path, schema: Schema, reservation: Purse, *, holdout: Fraction = Fraction(0)) -> Curator:
-        """Reads a data file. The reservation is marked as started, durably, before the first row is read.
+    def open(
+        cls,
+        data: Source,
+        schema: Schema,
+        reservation: Purse,
+        *,
+        holdout: Fraction = Fraction(0),
+        engine: str = "memory",
+    ) -> Curator:
+        """Reads a table. The reservation is marked as started, durably, before the first row is read.
 
         Args:
-            data: A `.csv` or `.parquet` file that `reading.check_header` accepts.
+            data: A `.csv` or `.parquet` file, the address of a database table, or for Spark a data frame of its own;
+                whatever `check_source` accepts.
             holdout: Chance of each unit to be held back from the fit, in [0, 1).
+            engine: Who holds and counts the rows: "memory", "duckdb" (rows on disk) or "spark" (a cluster). The counts
+                are the same.
+        Raises:
+            DataFileError, UsageError: the source does not fit the schema or the engine; nothing was read.
+            OperationError: the rows could not be read or kept. The charge stays.
         """
         _check_holdout(holdout)
         _check_purse(reservation)
         _check_unit(schema, reservation)
-        reading.check_header(data, schema)
+        check_source(data, schema, engine=engine)
         reservation.start()
-        rows = reading.read_open(data, schema) if schema.is_open else reading.read(data, schema)
-        return cls(rows, schema, reservation, holdout=holdout)
+        return cls(data, schema, reservation, holdout=holdout, engine=engine)
 
     @classmethod
     def of_frame(
@@ -321,18 +250,14 @@ class Curator(Private):
         Privacy: one unit has at most k = max_rows values, and raises the number of units of each by one: squared L2
             sensitivity k (add/remove) or 2 k (replace), and at most k values that nobody else has.
         """
-        cells, person = self._undiscovered(name, "values")
+        self._require_open(name, "values")
         k = self.unit.max_rows
         self._reservation.spend(
             mechanism.cost(l2_squared=self.unit.touched(k), values=k), purpose="discovery of values"
         )
-        is_value = np.equal(cells.kinds, reading.VALUE)
-        texts = max(1, len(cells.texts))
-        pairs = np.unique(person[is_value] * texts + cells.values[is_value].astype(np.int64))
-        units = np.bincount(pairs % texts, minlength=texts)
-        present = np.flatnonzero(units)
-        noisy = mechanism.published(units[present], rng=self._rng)
-        found = [Found(text=cells.texts[code], units=int(n)) for code, n in zip(present, noisy, strict=True) if n >= 0]
+        texts, units = self._store.distinct(name)
+        noisy = mechanism.published(units, rng=self._rng)
+        found = [Found(text=text, units=int(n)) for text, n in zip(texts, noisy, strict=True) if n >= 0]
         return tuple(sorted(found, key=lambda value: value.text))
 
     def find_rows(self, name: str, edges: FloatVector, mechanism: DiscreteGaussian) -> IntVector:
@@ -343,13 +268,11 @@ class Curator(Private):
                 everything beyond them.
         Privacy: each row is in at most one interval: sensitivity as for `measure`.
         """
-        cells, _ = self._undiscovered(name, "minimum", "maximum", "bins")
+        self._require_open(name, "minimum", "maximum", "bins")
         if len(edges) < 2 or not np.all(np.diff(edges) > 0):
             raise ValueError("edges must increase: a row must not count twice")
         self._reservation.spend(mechanism.cost(l2_squared=self.unit.l2_squared), purpose="discovery of bounds and bins")
-        numbers = cells.values[np.equal(cells.kinds, reading.VALUE)]
-        place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
-        exact = np.bincount(place, minlength=len(edges) - 1).astype(np.int64)
+        exact = self._store.histogram(name, edges)
         return mechanism.add_noise(exact, rng=self._rng)
 
     def complete(self, schema: Schema) -> None:
@@ -359,21 +282,15 @@ class Curator(Private):
             the rows that its coins chose; a row that a new domain drops is that row's own affair.
         """
         self._here()
-        if self._open is None or schema != self.schema.completed(schema.columns):
+        if not self._open or schema != self.schema.completed(schema.columns):
             raise ValueError("an open schema is completed once, and only in what was open")
-        records, keep = self._open.rows.settled(schema)
-        ids = [unit for unit, stays in zip(self._open.ids, keep.tolist(), strict=True) if stays]
-        self.schema, side = schema, self._open.side
-        self._open = None
-        self._settle(records, ids, side)
+        self._store.settle(schema)
+        self.schema, self._open = schema, False
 
-    def _undiscovered(self, name: str, *facts: str) -> tuple[reading.Cells, IntVector]:
-        """The cells of an open column on the fit side, and whose each is; exact and private."""
+    def _require_open(self, name: str, *facts: str) -> None:
         self._here()
-        if self._open is None or not set(facts) & set(self.schema.column(name).discover):
+        if not self._open or not set(facts) & set(self.schema.column(name).discover):
             raise ValueError(f"there is nothing of that kind to discover in column {quoted(name)}")
-        fit, person = self._open.fit
-        return self._open.rows.cells[name].take(fit), person
 
     def coarsen(self, coarse: Sequence[Coarse]) -> None:
         """Adds columns made from declared ones, with the indices that follow theirs, in place of any added before.
@@ -386,7 +303,7 @@ class Curator(Private):
         sizes = self.schema.sizes
         if not all(0 <= made.column < len(sizes) and len(made.groups) == sizes[made.column] for made in coarse):
             raise ValueError("a coarse column must say for each cell of a declared column where it goes")
-        self._counts.coarsen(coarse)
+        self._store.coarsen(coarse)
 
     def measure(self, columns: Columns, mechanism: DiscreteGaussian) -> Measurement:
         """The number of rows in each combination of the values of `columns`, with noise.
@@ -396,7 +313,7 @@ class Curator(Private):
         self._here()
         cost = mechanism.cost(l2_squared=self.unit.l2_squared)
         self._reservation.spend(cost, purpose=f"{len(columns)}-way marginals")
-        exact = self._counts.count(columns)
+        exact = self._store.count(columns)
         values = mechanism.add_noise(exact, rng=self._rng)
         return Measurement(
             columns=columns,
@@ -456,7 +373,7 @@ class Curator(Private):
                 one number would raise the sensitivity.
         """
         out = np.empty(len(candidates), dtype=np.int64)
-        for i, (exact, guess) in enumerate(zip(self._counts.count_each(candidates), expected, strict=True)):
+        for i, (exact, guess) in enumerate(zip(self._store.count_each(candidates), expected, strict=True)):
             bound = max(guess.max(initial=0), -(guess.min(initial=0) + 1))  # the least int64 has no absolute value
             if guess.dtype != np.int64 or guess.shape != exact.shape or bound >= _LARGEST_GUESS or guess.size > 2**24:
                 raise ValueError("what is expected of a marginal must be moderate int64 counts in its shape")
@@ -466,13 +383,17 @@ class Curator(Private):
     def count_successes(self, tests: Sequence[PersonTest], mechanism: DiscreteGaussian) -> AttackCounts:
         """On how many persons of each side each attack succeeds, with noise on every count.
 
+        Of a large table, persons of the review sample are counted (`ReviewSample`).
+
         Privacy: one unit is on one side and raises there the number of persons and at most one count an attack, each
-            by one: squared L2 sensitivity tests + 1 (add/remove) or twice that (replace).
+            by one: squared L2 sensitivity tests + 1 (add/remove) or twice that (replace). In a sample that is full, one
+            unit takes another's place: the number of persons stays, and each other count moves by at most one.
         """
         self._here()
         cost = mechanism.cost(l2_squared=self.unit.touched(len(tests) + 1))
         self._reservation.spend(cost, purpose="attack counts")
-        sides = (self._sides.fit, self._sides.control)
+        sample = self._store.sample()
+        sides = (sample.fit, sample.control)
         exact = np.array(
             [[int(_successes(test, side).sum()) for test in tests] + [side.persons] for side in sides], dtype=np.int64
         )
@@ -494,9 +415,7 @@ class Curator(Private):
         self._here()
         cost = mechanism.cost(l2_squared=self.unit.touched(1))
         self._reservation.spend(cost, purpose="rows per unit")
-        sizes = np.bincount(self._sides.fit.person, minlength=self._sides.fit.persons)
-        exact = np.bincount(sizes, minlength=self.unit.max_rows + 1)[1:]
-        return mechanism.add_noise(exact, rng=self._rng)
+        return mechanism.add_noise(self._store.unit_sizes(), rng=self._rng)
 
     def train(self, mechanism: SampledGaussian) -> Training:
         """Steps of DP-SGD on the persons of the fit side, all of them charged here.
@@ -507,7 +426,7 @@ class Curator(Private):
         cost = mechanism.cost(neighbours=self.unit.neighbours)
         self._reservation.spend(cost, purpose="training steps")
         return Training(
-            _Rows(self._sides.fit, max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
+            _Rows(self._store.everybody(), max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
         )
 
     def ask(self, program: Program) -> Records:
@@ -527,13 +446,17 @@ class Curator(Private):
         if not isinstance(program, Program) or program.schema != self.schema.released():
             raise TypeError("rows are handed to a Program for this schema's released columns, and to nothing else")
         self._reservation.spend(program.promise.cost(self.unit), purpose="another program's claim")
-        return program.run(self._sides.fit.records.to_frame()).rows
+        return program.run(self._store.everybody().records.to_frame()).rows
+
+    def close(self) -> None:
+        """Lets go of the rows, and of files and sessions that hold them; nothing can be asked any more."""
+        self._store.close()
 
     def review_sample(self) -> ReviewSample:
         """Both sides of the split, for the internal review: class P3, free of charge because it never leaves."""
         self._here()
         self._reservation.require_started()
-        return self._sides
+        return self._store.sample()
 
 
 def _check_purse(reservation: object) -> None:
@@ -588,7 +511,7 @@ def _successes(test: PersonTest, side: PersonRecords) -> BoolVector:
         if side.persons == 1:
             return np.zeros(1, dtype=bool)
         persons = range(side.persons)
-        alone = [_successes(test, _side(side, np.arange(side.persons) == p)) for p in persons]
+        alone = [_successes(test, side.part(np.arange(side.persons) == p)) for p in persons]
         return np.concatenate([np.zeros(0, dtype=bool), *alone])
     if found.dtype != np.bool_ or found.shape != (side.persons,):
         raise TypeError(f"the attack {test.id} must return one flag a person")
@@ -597,22 +520,4 @@ def _successes(test: PersonTest, side: PersonRecords) -> BoolVector:
 
 def persons_of(rows: reading.RawRows) -> PersonRecords:
     """All rows by person, as they are: for files that a person has already split (`dpsynth attack`)."""
-    return _grouped(rows.records, range(len(rows.records)) if rows.unit_ids is None else rows.unit_ids)
-
-
-def _grouped(records: Records, ids: Sequence[object]) -> PersonRecords:
-    """Persons are numbered in the order in which their first rows come."""
-    number: dict[object, int] = {}
-    person = np.fromiter((number.setdefault(unit, len(number)) for unit in ids), np.int64, len(ids))
-    return PersonRecords(records=records, person=person, persons=len(number))
-
-
-def _side(everybody: PersonRecords, chosen: BoolVector) -> PersonRecords:
-    """The rows of the chosen persons, who are numbered anew; `chosen` has shape (persons,)."""
-    if chosen.all():
-        return everybody
-    rows = chosen[everybody.person]
-    renumbered = np.cumsum(chosen) - 1
-    return PersonRecords(
-        records=everybody.records.take(rows), person=renumbered[everybody.person[rows]], persons=int(chosen.sum())
-    )
+    return PersonRecords.grouped(rows.records, range(len(rows.records)) if rows.unit_ids is None else rows.unit_ids)

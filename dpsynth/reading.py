@@ -20,11 +20,10 @@ with line breaks in a proper file could pose as rows of other people. So the ass
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -79,14 +78,6 @@ class RawRows:
     records: Records
     unit_ids: list[bytes] | None
 
-    def content(self) -> list[bytes]:
-        """Each row's values as bytes: equal bytes for equal rows."""
-        if not self.records.columns:
-            return []
-        rows = np.column_stack([np.asarray(column, dtype=np.float64) for column in self.records.columns.values()])
-        content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
-        return content
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OpenRows:
@@ -110,36 +101,20 @@ class OpenRows:
         ids = None if self.unit_ids is None else [i for i, stays in zip(self.unit_ids, rows, strict=True) if stays]
         return OpenRows(self.schema, {name: cells.take(rows) for name, cells in self.cells.items()}, ids)
 
-    def content(self) -> list[bytes]:
-        """Each row's cells as bytes, equal for equal rows. Texts count by a digest: a code says in which order they came."""
-        parts: list[npt.NDArray[np.uint64]] = []
-        for cells in self.cells.values():
-            is_value = np.equal(cells.kinds, VALUE)
-            if cells.texts:
-                digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in cells.texts]
-                words = np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
-                parts.append(np.where(is_value[:, None], words[cells.values.astype(np.intp)], np.uint64(0)))
-            else:
-                parts.append((np.where(is_value, cells.values, 0.0) + 0.0).view(np.uint64)[:, None])
-            parts.append(cells.kinds.astype(np.uint64)[:, None])
-        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        content: list[bytes] = rows.view(f"V{8 * rows.shape[1]}").ravel().tolist()
-        return content
-
     def settled(self, schema: Schema) -> tuple[Records, BoolVector]:
         """The rows under the completed schema, and which of them that schema's rules keep; shape (rows,)."""
         cells = {
-            column.name: _recoded(column, self.cells[column.name])
+            column.name: recoded(column, self.cells[column.name])
             if self.cells[column.name].texts
             else self.cells[column.name]
             for column in schema.modelled
         }
-        block = Block(len(self), cells, None)
-        keep = _kept(block, schema)
-        return Records(schema, {name: values[keep] for name, values in _block_values(block, schema).items()}), keep
+        keep = kept_rows(Block(len(self), cells, None), schema)
+        columns = {column.name: settled_values(column, cells[column.name])[keep] for column in schema.modelled}
+        return Records(schema, columns), keep
 
 
-def _recoded(column: Column, cells: Cells) -> Cells:
+def recoded(column: Column, cells: Cells) -> Cells:
     """Codes of a column's labels for codes of what occurred; what is not among the labels is unknown."""
     code = _codes(column)
     values = np.array([code.get(text, 0) for text in cells.texts], dtype=np.float64)
@@ -147,6 +122,23 @@ def _recoded(column: Column, cells: Cells) -> Cells:
     rows = cells.values.astype(np.intp)
     kinds = np.where((cells.kinds == VALUE) & ~known[rows], UNKNOWN, cells.kinds).astype(np.uint8)
     return Cells(np.where(kinds == VALUE, values[rows], 0.0), kinds)
+
+
+def spelled(cells: Cells) -> list[bytes | None]:
+    """The text of each cell of an open category: None where missing, empty where it can be no value."""
+    texts = [text.encode() for text in cells.texts]
+    kinds, codes = cells.kinds.tolist(), cells.values.astype(np.intp).tolist()
+    return [
+        texts[code] if kind == VALUE else None if kind == MISSING else b""
+        for kind, code in zip(kinds, codes, strict=True)
+    ]
+
+
+def from_spelled(texts: Sequence[bytes | None]) -> Cells:
+    """The cells that `spelled` gave out."""
+    number = {text: n for n, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
+    rows = np.fromiter((-1 if text is None else number[text] for text in texts), np.intp, len(texts))
+    return Cells.named([text.decode() if text else None for text in number], rows)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -229,7 +221,7 @@ def check_header(path: str | Path, schema: Schema) -> None:
         parquet = is_parquet(path)
         with path.open("rb") as file:
             if parquet:
-                _check_stored(open_parquet(file, shown).schema_arrow, schema, shown)
+                check_stored(open_parquet(file, shown).schema_arrow, schema, shown)
             else:
                 _check_names(csv_header(file, schema.read, shown), schema, shown)
     except FileNotFoundError:
@@ -323,7 +315,14 @@ def _check_names(names: list[str], schema: Schema, where: str) -> None:
         )
 
 
-def _check_stored(stored: pa.Schema, schema: Schema, where: str) -> None:
+def check_stored(stored: pa.Schema, schema: Schema, where: str) -> None:
+    """Compares the columns of a store, by name and storage type, with the schema.
+
+    Args:
+        where: What the store is called in an error.
+    Raises:
+        DataFileError: they do not fit.
+    """
     _check_names(stored.names, schema, where)
     _check_kinds({field.name: (str(field.type), storage_kind(field.type)) for field in stored}, schema, where)
 
@@ -446,7 +445,7 @@ def read(path: str | Path, schema: Schema) -> RawRows:
     Raises:
         OperationError: the disk fails, or the file was damaged or exchanged. The text says no more than that.
     """
-    return _settle(blocks(path, schema), schema)
+    return read_blocks(blocks(path, schema), schema)
 
 
 def read_frame(frame: pd.DataFrame, schema: Schema) -> RawRows:
@@ -455,32 +454,23 @@ def read_frame(frame: pd.DataFrame, schema: Schema) -> RawRows:
     Raises:
         DataFileError: as `check_frame`.
     """
-    return _settle([_frame_block(frame, schema)], schema)
-
-
-def read_open(path: str | Path, schema: Schema) -> OpenRows:
-    """The same for a schema with columns to be discovered, whose cells stay as they are found.
-
-    Raises:
-        OperationError: as `read`.
-    """
-    return _gather(blocks(path, schema), schema)
+    return read_blocks([_frame_block(frame, schema)], schema)
 
 
 def read_open_frame(frame: pd.DataFrame, schema: Schema) -> OpenRows:
-    """The same for a data frame.
+    """The same for a schema with columns to be discovered, whose cells stay as they are found.
 
     Raises:
         DataFileError: as `check_frame`.
     """
-    return _gather([_frame_block(frame, schema)], schema)
+    return gather([_frame_block(frame, schema)], schema)
 
 
 def _frame_block(frame: pd.DataFrame, schema: Schema) -> Block:
     check_frame(frame, schema)
     cells = {column.name: _frame_cells(column, frame[column.name]) for column in schema.modelled}
     units = None if schema.unit_column is None else _frame_units(frame[schema.unit_column])
-    return Block(len(frame), cells, units)
+    return _labelled(Block(len(frame), cells, units), schema)
 
 
 def blocks(path: str | Path, schema: Schema) -> Iterator[Block]:
@@ -496,33 +486,32 @@ def blocks(path: str | Path, schema: Schema) -> Iterator[Block]:
         raise OperationError("the data file could not be read: it is damaged or was changed meanwhile") from None
 
 
-def _settle(found: Iterable[Block], schema: Schema) -> RawRows:
-    """Applies the rules, row by row."""
+def read_blocks(found: Iterable[Block], schema: Schema) -> RawRows:
+    """Every row of some blocks: applies the rules, row by row."""
     parts: dict[str, list[Any]] = {column.name: [np.zeros(0, dtype=storage(column))] for column in schema.modelled}
     ids: list[bytes] = []
     for block in found:
-        keep = _kept(block, schema)
-        for name, values in _block_values(block, schema).items():
-            parts[name].append(values[keep])
+        keep = kept_rows(block, schema)
+        for column in schema.modelled:
+            parts[column.name].append(settled_values(column, block.cells[column.name])[keep])
         ids += _ids_of(block, keep)
     columns: dict[str, Values] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     return RawRows(Records(schema, columns), None if schema.unit_column is None else ids)
 
 
-def _gather(found: Iterable[Block], schema: Schema) -> OpenRows:
+def gather(found: Iterable[Block], schema: Schema) -> OpenRows:
     """Applies the rules of what is declared, row by row, and puts the texts of each open category together."""
     texts: dict[str, dict[str, int]] = {column.name: {} for column in schema.modelled if "values" in column.discover}
     parts: dict[str, list[Cells]] = {column.name: [] for column in schema.modelled}
     ids: list[bytes] = []
     for block in found:
-        keep = _kept(block, schema)
+        keep = kept_rows(block, schema)
         for name, cells in block.cells.items():
             kept = cells.take(keep)
             if name in texts:
-                code = [_place(text, texts[name], schema.column(name), schema.read) for text in kept.texts]
-                places = np.array([*code, -1])[np.where(kept.kinds == VALUE, kept.values, -1).astype(np.intp)]
-                kinds = np.where((kept.kinds == VALUE) & (places < 0), UNKNOWN, kept.kinds).astype(np.uint8)
-                kept = Cells(np.maximum(places, 0).astype(np.float64), kinds)
+                known = texts[name]
+                code = np.array([known.setdefault(text, len(known)) for text in kept.texts] or [0])
+                kept = Cells(np.where(kept.kinds == VALUE, code[kept.values.astype(np.intp)], 0.0), kept.kinds)
             parts[name].append(kept)
         ids += _ids_of(block, keep)
     whole = {
@@ -536,30 +525,13 @@ def _gather(found: Iterable[Block], schema: Schema) -> OpenRows:
     return OpenRows(schema, whole, None if schema.unit_column is None else ids)
 
 
-def _place(text: str, known: dict[str, int], column: Column, read: Read) -> int:
-    """The number of a text among those seen; -1 if it can be no label of the column, whoever has it."""
-    fits = (
-        len(text) <= LONGEST_LABEL
-        and text.strip() != ""
-        and is_plain(text)
-        and text not in read.missing
-        and not (text == OTHER and column.unknown == OTHER)
-    )
-    try:
-        text.encode(read.encoding)
-        text.encode()
-    except UnicodeEncodeError:
-        fits = False
-    return known.setdefault(text, len(known)) if fits else -1
-
-
-def _kept(block: Block, schema: Schema) -> BoolVector:
-    """Which rows of a block have a unit, and keep the `drop_row` rules of all columns whose values are known."""
+def kept_rows(block: Block, schema: Schema) -> BoolVector:
+    """Which rows no rule drops, by their unit ids and by the columns that the block has; shape (rows,)."""
     keep = np.ones(block.rows, dtype=bool)
     if block.units is not None:
         keep &= np.array([unit is not None for unit in block.units], dtype=bool)
     for column in schema.modelled:
-        if column.unknown == "drop_row" and "values" not in column.discover:
+        if column.unknown == "drop_row" and "values" not in column.discover and column.name in block.cells:
             keep &= ~_breaks_domain(column, block.cells[column.name])
     return keep
 
@@ -567,10 +539,6 @@ def _kept(block: Block, schema: Schema) -> BoolVector:
 def _ids_of(block: Block, keep: BoolVector) -> list[bytes]:
     units = block.units or []
     return [unit for unit, stays in zip(units, keep.tolist(), strict=False) if stays and unit is not None]
-
-
-def _block_values(block: Block, schema: Schema) -> dict[str, Values]:
-    return {column.name: _values(column, block.cells[column.name]) for column in schema.modelled}
 
 
 def _breaks_domain(column: Column, cells: Cells) -> BoolVector:
@@ -591,7 +559,7 @@ def keeps_domain(block: Block, schema: Schema) -> bool:
     return block.broken == 0
 
 
-def _values(column: Column, cells: Cells) -> Values:
+def settled_values(column: Column, cells: Cells) -> Values:
     """The cells as `Records` hold them; what stands in a row that is dropped does not matter."""
     broken = _breaks_domain(column, cells)
     if column.is_numeric:
@@ -860,16 +828,52 @@ def _as_arrow(series: pd.Series[Any]) -> pa.Array | None:
 # ---- a file's blocks ---------------------------------------------------------------------------------------------
 
 
+def wanted_columns(schema: Schema) -> list[str]:
+    """The columns of a file that are read: the modelled ones and the unit's."""
+    return [*schema.names, *([schema.unit_column] if schema.unit_column else [])]
+
+
 def _parquet_blocks(path: Path, schema: Schema) -> Iterator[Block]:
-    names = [*schema.names, *([schema.unit_column] if schema.unit_column else [])]
     shown = quoted(str(path), 200)
     with path.open("rb") as source:
         file = open_parquet(source, shown)
-        _check_stored(file.schema_arrow, schema, shown)
-        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=names):
-            cells = {column.name: _arrow_cells(column, batch.column(column.name)) for column in schema.modelled}
-            units = None if schema.unit_column is None else _arrow_units(batch.column(schema.unit_column))
-            yield Block(batch.num_rows, cells, units)
+        check_stored(file.schema_arrow, schema, shown)
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=wanted_columns(schema)):
+            yield batch_block(batch, schema)
+
+
+def batch_block(batch: pa.RecordBatch, schema: Schema) -> Block:
+    """Rows that Arrow holds, whichever store they come from, as found; `check_stored` accepts their types."""
+    cells = {column.name: _arrow_cells(column, batch.column(column.name)) for column in schema.modelled}
+    units = None if schema.unit_column is None else _arrow_units(batch.column(schema.unit_column))
+    return _labelled(Block(batch.num_rows, cells, units), schema)
+
+
+def _labelled(block: Block, schema: Schema) -> Block:
+    """A block in which texts that can be no label of their open column count as unknown, whoever has them."""
+    cells = dict(block.cells)
+    for column in schema.modelled:
+        if "values" in column.discover:
+            found = cells[column.name]
+            fits = np.array([_is_label(text, column, schema.read) for text in found.texts] or [True])
+            bad = np.equal(found.kinds, VALUE) & ~fits[found.values.astype(np.intp)]
+            texts = tuple(text if fine else "" for text, fine in zip(found.texts, fits.tolist(), strict=False))
+            cells[column.name] = Cells(
+                found.values, np.where(bad, UNKNOWN, found.kinds).astype(np.uint8), texts or ("",)
+            )
+    return replace(block, cells=cells)
+
+
+def _is_label(text: str, column: Column, read: Read) -> bool:
+    """Whether discovery may make a category of a text."""
+    if len(text) > LONGEST_LABEL or not text.strip() or not is_plain(text) or text in read.missing:
+        return False
+    try:
+        text.encode(read.encoding)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return not (text == OTHER and column.unknown == OTHER)
 
 
 def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
@@ -891,7 +895,7 @@ def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
                 units = [
                     id_.encode("utf-8", "surrogateescape") or None if id_ not in read.missing else None for id_ in ids
                 ]
-            yield Block(len(texts[0]), cells, units, broken)
+            yield _labelled(Block(len(texts[0]), cells, units, broken), schema)
 
 
 def _csv_lines(file: BinaryIO, encoding: str) -> Iterator[list[str]]:

@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dpsynth import discovery
-from dpsynth.curator import Curator, PersonRecords
+from dpsynth.counting.base import PersonRecords
+from dpsynth.curator import Curator
 from dpsynth.errors import UsageError
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import check_constraints

@@ -30,13 +30,30 @@ def bounded(ids: Sequence[bytes], content: Sequence[bytes], *, max_rows: int, ke
             rows_of[unit].append(row)
     keep = np.ones(len(ids), dtype=bool)
     for unit, rows in rows_of.items():
-        numbered = occurrences([content[row] for row in rows])
-        order = sorted(
-            range(len(rows)),
-            key=lambda i: _hash(key, b"row", unit, content[rows[i]], numbered[i].to_bytes(8, "big")),
-        )
+        said = [content[row] for row in rows]
+        lots = row_lots([unit] * len(rows), said, occurrences(said), key=key)
+        order = sorted(range(len(rows)), key=lots.__getitem__)
         keep[[rows[i] for i in order[max_rows:]]] = False
     return keep
+
+
+def row_lots(ids: Sequence[bytes], content: Sequence[bytes], numbers: Sequence[int], *, key: bytes) -> list[bytes]:
+    """What decides which rows a unit keeps: 16 bytes a row, the smallest first.
+
+    Args:
+        numbers: The occurrence number of each row among those of its unit with the same content.
+    """
+    start = _started(key, b"row")
+    return [
+        _finished(start.copy(), unit, said, number.to_bytes(8, "big"))
+        for unit, said, number in zip(ids, content, numbers, strict=True)
+    ]
+
+
+def review_lots(ids: Sequence[bytes], *, key: bytes) -> IntVector:
+    """What decides which units a review of a large table looks at: a number a unit, the smallest first; shape (units,)."""
+    start = _started(key, b"review")
+    return np.frombuffer(b"".join(_finished(start.copy(), unit)[:8] for unit in ids), dtype=">i8").astype(np.int64)
 
 
 def to_control(ids: Sequence[bytes], *, fraction: Fraction, key: bytes) -> BoolVector:
@@ -63,10 +80,6 @@ def occurrences(content: Sequence[bytes]) -> list[int]:
             yield seen[item]
 
     return list(count())
-
-
-def _hash(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
-    return _finished(_started(key, purpose), *parts)
 
 
 def _started(key: bytes, purpose: bytes) -> hashlib.blake2b:

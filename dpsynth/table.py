@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -138,26 +139,39 @@ class Records:
             UsageError: the name ends in neither, or the file's encoding cannot hold the fakes.
             OperationError: the file cannot be written.
         """
-        path = Path(path)
-        writers: dict[str, Callable[[Records, Path, Mapping[str, pa.Array] | None], None]] = {
-            ".csv": _write_csv,
-            ".parquet": _write_parquet,
-        }
-        if path.suffix.lower() not in writers:
-            raise UsageError(f"{quoted(str(path))} must end in .csv or .parquet")
-        part = path.with_name(f".{secrets.token_hex(8)}.part")
+        write_parts([(self, fakes)], path)
+
+
+Part: TypeAlias = tuple[Records, "Mapping[str, pa.Array] | None"]
+"""Rows, and columns beside them that no model made, by name."""
+
+
+def write_parts(parts: Iterable[Part], path: str | Path) -> None:
+    """Writes the rows of all parts, in one schema, one after another to one file, whole or not at all.
+
+    Only one part has to be in memory at a time; there is at least one. Otherwise as `Records.write`.
+
+    Raises:
+        UsageError: the name ends in neither `.csv` nor `.parquet`, or the fakes do not fit the encoding.
+        OperationError: the file cannot be written.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Iterable[Part], Path], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
+    if path.suffix.lower() not in writers:
+        raise UsageError(f"{quoted(str(path))} must end in .csv or .parquet")
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
         try:
-            try:
-                writers[path.suffix.lower()](self, part, fakes)
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError:
-            raise OperationError(f"{quoted(str(path))} could not be written") from None
-        except UnicodeEncodeError:  # declared texts can be encoded, or the schema would have been refused
-            raise UsageError(
-                f"the encoding of [read] cannot hold the fakes: write {quoted(path.stem + '.parquet')}"
-            ) from None
+            writers[path.suffix.lower()](parts, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError:
+        raise OperationError(f"{quoted(str(path))} could not be written") from None
+    except UnicodeEncodeError:  # declared texts can be encoded, or the schema would have been refused
+        raise UsageError(
+            f"the encoding of [read] cannot hold the fakes: write {quoted(path.stem + '.parquet')}"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -250,22 +264,32 @@ def _is_in_domain(column: Column, values: Values) -> bool:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def _write_parquet(records: Records, path: Path, fakes: Mapping[str, pa.Array] | None) -> None:
+def _write_parquet(parts: Iterable[Part], path: Path) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(records.to_arrow(fakes=fakes), path)
+    with ExitStack() as held:
+        writer = None
+        for records, fakes in parts:
+            table = records.to_arrow(fakes=fakes)
+            writer = writer or held.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table)
 
 
-def _write_csv(records: Records, path: Path, fakes: Mapping[str, pa.Array] | None) -> None:
-    read = records.schema.read
-    made = {name: _csv_cells(records.schema.column(name), values, read) for name, values in records.columns.items()}
-    beside = {name: [_csv_cell(str(text), read) for text in texts.to_pylist()] for name, texts in (fakes or {}).items()}
-    columns = records._in_order(made, beside)
-    names = [_csv_cell(name, read) for name, _ in columns]
-    lines = map(read.delimiter.join, zip(*(cells for _, cells in columns), strict=True))
-    with open(path, "w", encoding=read.encoding, newline="") as file:
-        file.write(read.delimiter.join(names) + "\n")
-        file.writelines(f"{line}\n" if line else '""\n' for line in lines)  # a blank line would not be a row
+def _write_csv(parts: Iterable[Part], path: Path) -> None:
+    with ExitStack() as held:
+        file = None
+        for records, fakes in parts:
+            read = records.schema.read
+            made = {n: _csv_cells(records.schema.column(n), values, read) for n, values in records.columns.items()}
+            beside = {
+                n: [_csv_cell(str(text), read) for text in texts.to_pylist()] for n, texts in (fakes or {}).items()
+            }
+            columns = records._in_order(made, beside)
+            if file is None:
+                file = held.enter_context(open(path, "w", encoding=read.encoding, newline=""))
+                file.write(read.delimiter.join(_csv_cell(name, read) for name, _ in columns) + "\n")
+            lines = map(read.delimiter.join, zip(*(cells for _, cells in columns), strict=True))
+            file.writelines(f"{line}\n" if line else '""\n' for line in lines)  # a blank line would not be a row
 
 
 def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:

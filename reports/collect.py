@@ -18,6 +18,7 @@ from typing import Any
 import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
 from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
+from dpsynth.counting.base import MOST_PERSONS
 from dpsynth.discovery import Discovered
 from dpsynth.privacy import NANO, ORDERS
 from dpsynth.schema import DISCOVER
@@ -729,6 +730,11 @@ def _limits(run: Run) -> tuple[str, ...]:
         out.append(
             f"What the release costs is what {run.implementation.claimed_by} claims for its part. Nobody here has proved "
             "it; `dpsynth audit` can refute it."
+        )
+    if run.attacks:
+        out.append(
+            f"Attacks look at {MOST_PERSONS:,} {unit}s of each side at most, chosen by secret coins: of a larger table the "
+            "numbers are of that sample."
         )
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")

@@ -11,7 +11,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -29,6 +29,7 @@ from dpsynth import (
     Curator,
     DiscreteGaussian,
     Ledger,
+    Marginals,
     Model,
     PersonRecords,
     Records,
@@ -39,6 +40,7 @@ from dpsynth import (
     UsageError,
     discovery,
 )
+from dpsynth.counting.engines import check_source
 from dpsynth.fakes import check_fakes
 from dpsynth.fakes import write as write_rows
 from dpsynth.models.graphical import check_constraints
@@ -98,6 +100,7 @@ class Settings:
         policy: The policy that the gate applies; None for no gate.
         purpose: Fixed words for the ledger and the report.
         job_id: A name for this job: the same name never runs twice.
+        engine: Who holds and counts the rows: memory, duckdb or spark.
     """
 
     epsilon: Number
@@ -111,6 +114,7 @@ class Settings:
     policy: Policy | None = None
     purpose: str = "synthetic table"
     job_id: str | None = None
+    engine: str = "memory"
 
     def __post_init__(self) -> None:
         check_rows(self.rows)
@@ -155,7 +159,7 @@ class Settings:
 
 
 def publish(
-    data: Path,
+    data: Path | str,
     *,
     schema: Schema,
     ledger: Ledger,
@@ -166,7 +170,7 @@ def publish(
     """Makes one release.
 
     Args:
-        data: The private table, `.csv` or `.parquet`.
+        data: The private table: a `.csv` or `.parquet` file, or the address of a database table (`dpsynth.sources`).
         out: A path that does not exist; it appears whole or not at all.
         progress: Told the name of each stage; never a number from the data.
     Raises:
@@ -178,7 +182,7 @@ def publish(
     if settings.synthesizer is not None or settings.command is not None:
         settings.recipe(settings.synthesizer or "")
     check_free(out)
-    dpsynth.check_header(data, schema)
+    check_source(data, schema, engine=settings.engine)
     schema.require_complete()
     schema = schema.distrusted()
     widest = schema.widest()
@@ -194,6 +198,8 @@ def publish(
     name = choice.name
     synthesizer = settings.recipe(name)
     synthesizer.check(widest)
+    if settings.engine != "memory" and not isinstance(synthesizer, Marginals):
+        raise UsageError(f"{name} learns from rows, not from counts: use --engine memory, or another synthesizer")
     for_discovery = settings.for_discovery if schema.is_open else Fraction(0)
     searching = discovery.budget_for(
         schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
@@ -208,10 +214,13 @@ def publish(
     with (
         _silent_libraries(),
         ledger.reserve(cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
+        ExitStack() as held,
     ):
         with Staging(out) as staging:
             progress("reading")
-            curator = Curator.open(data, schema, reservation, holdout=settings.held_back)
+            curator = held.enter_context(
+                closing(Curator.open(data, schema, reservation, holdout=settings.held_back, engine=settings.engine))
+            )
             discovered = discovery.discover(curator, budget=searching, progress=progress)
             schema = curator.schema
             model = synthesizer.fit(

@@ -9,6 +9,8 @@ import click
 from dpsynth import Schema
 from dpsynth.cli.options import ledger_at, policy_named
 from dpsynth.cli.talk import progress, say, show
+from dpsynth.counting.engines import ENGINES
+from dpsynth.sources import located
 from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
 from reports.pipeline import Settings, publish
 
@@ -17,7 +19,7 @@ from reports.pipeline import Settings, publish
     epilog="Example: dpsynth release visits.csv --schema visits.toml --ledger visits.ledger --epsilon 1 --delta 1e-6 "
     "--holdout 0.4 --out visits-release"
 )
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path), help="Public facts, TOML.")
 @click.option("--ledger", "ledger_place", required=True, metavar="LEDGER", help="The budget of these people.")
 @click.option("--epsilon", required=True, help="What this release may cost a person, everything included.")
@@ -41,10 +43,16 @@ from reports.pipeline import Settings, publish
 )
 @click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
 @click.option("--no-gate", is_flag=True, help="No verdict: the release must then not be published.")
+@click.option(
+    "--engine",
+    default="memory",
+    show_default=True,
+    help=f"Who holds and counts the rows: {', '.join(ENGINES)}; docs/scaling.md says when.",
+)
 @click.option("--job-id", help="A name for this job; the same name never runs twice.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
 def release(
-    data: Path,
+    data: str,
     schema_file: Path,
     ledger_place: str,
     epsilon: str,
@@ -57,10 +65,13 @@ def release(
     discovery_share: str | None,
     policy: str,
     no_gate: bool,
+    engine: str,
     job_id: str | None,
     out: Path,
 ) -> int:
     """Learn DATA under differential privacy, write synthetic rows, attack and judge them.
+
+    DATA is a .csv or .parquet file, or a table: duckdb:///PATH?table=NAME or postgresql://HOST/DATABASE?table=NAME.
 
     The exit code is the verdict's: 0 pass, 1 fail, 3 needs a human, 4 incomplete. A release that fails its gate is
     written and charged all the same.
@@ -76,11 +87,12 @@ def release(
         discovery_share=discovery_share,
         policy=None if no_gate else policy_named(policy),
         job_id=job_id,
+        engine=engine,
     )
     ledger = ledger_at(ledger_place)
     with progress() as report:
         found = publish(
-            data, schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
+            located(data), schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
         )
     if synthesizer is None:
         say(f"dpsynth: synthesizer {found.choice.name}, because there are {found.choice.reason}")

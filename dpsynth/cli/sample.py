@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from dpsynth import Release, UsageError
+from dpsynth import Records, Release, UsageError
 from dpsynth.cli.talk import show
-from dpsynth.fakes import check_fakes
-from dpsynth.fakes import write as write_rows
+from dpsynth.fakes import check_fakes, fakes
 from dpsynth.persons import deal
 from dpsynth.randomness import sampling_generator
+from dpsynth.table import Part, write_parts
+from dpsynth.trial import MOST_ROWS
 
-MOST_ROWS = 20_000_000
+AT_ONCE = 1_000_000
+"""Rows that are in memory together."""
+
+
+def parts_of(release: Release, rows: int, *, where: str | None = None, balance: str | None = None) -> Iterator[Part]:
+    """So many rows, part by part; each part has counts within one row of their expectation.
+
+    Rows of synthetic persons, and columns of fakes, which may have to differ from row to row, are made in one part.
+    """
+    rng = sampling_generator()
+    model, sizes = release.model(), release.unit_sizes()
+    if sizes is None and not release.schema.filled:
+        for first in range(0, rows, AT_ONCE):
+            part = min(AT_ONCE, rows - first)
+            yield model.sample(part, rng=rng, where=where, balance=balance).decode(rng=rng), None
+        return
+    table = model.sample(rows, rng=rng, where=where, balance=balance)
+    records, person = table.decode(rng=rng), None
+    if sizes is not None:
+        dealt = deal(records, sizes, rng=rng, rules=table.rules)
+        records, person = dealt.records, dealt.person
+    made = fakes(release.schema, rows, rng=rng, person=person)
+    yield Records(release.schema, records.columns), made
 
 
 @click.command(epilog='Example: dpsynth sample visits-release --rows 1000 --where "ill == true" --out ill.parquet')
@@ -40,17 +64,9 @@ def sample(folder: Path, rows: int, where: str | None, balance: str | None, out:
     release = Release.open(folder)
     release.require_whole()
     check_fakes(release.schema, rows)
-    model, sizes = release.model(), release.unit_sizes()
-    rng = sampling_generator()
     partial = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
-        table = model.sample(rows, rng=rng, where=where, balance=balance)
-        records = table.decode(rng=rng)
-        person = None
-        if sizes is not None:
-            dealt = deal(records, sizes, rng=rng, rules=table.rules)
-            records, person = dealt.records, dealt.person
-        write_rows(records, release.schema, partial, rng=rng, person=person)
+        write_parts(parts_of(release, rows, where=where, balance=balance), partial)
         partial.rename(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,14 +6,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import combinations
 from threading import RLock
 
 import numpy as np
 
+from dpsynth import split
 from dpsynth.coarsening import Coarse
+from dpsynth.counting.base import (
+    MOST_PERSONS,
+    BoolVector,
+    FloatVector,
+    IntVector,
+    PersonRecords,
+    ReviewSample,
+    content_of,
+)
 from dpsynth.mechanisms.base import Columns, IntArray
-from dpsynth.table import Table
+from dpsynth.reading import VALUE, Cells, OpenRows, RawRows, settled_values, spelled
+from dpsynth.schema import Schema
+from dpsynth.table import Records, Table, Values
 
 _BLOCK = 2**15  # rows at a time: what fits a processor's cache
 _JOINT_ROWS = 2**16  # from which on pairs are counted several at a time
@@ -87,7 +100,7 @@ class MemoryCounter:
 
     def _count_together(self, pairs: Sequence[Columns]) -> None:
         """Counts and keeps pairs, as many as possible in one pass: a few columns at a time, whose counts are summed."""
-        for group in _groups(pairs, self._sizes):
+        for group in groups_of_pairs(pairs, self._sizes):
             counts = self._counted(group)
             for places in combinations(range(len(group)), 2):
                 pair = (group[places[0]], group[places[1]])
@@ -120,7 +133,7 @@ class MemoryCounter:
             yield table.astype(np.int64)
 
 
-def _groups(pairs: Sequence[Columns], sizes: Sequence[int]) -> Iterator[Columns]:
+def groups_of_pairs(pairs: Sequence[Columns], sizes: Sequence[int]) -> Iterator[Columns]:
     """Sets of columns that together hold all pairs: each starts from the largest pair that is left and takes the column
     that adds most new pairs, while its cells are not too many.
     """
@@ -142,3 +155,116 @@ def _groups(pairs: Sequence[Columns], sizes: Sequence[int]) -> Iterator[Columns]
             cells *= sizes[best]
         left[np.ix_(group, group)] = False
         yield tuple(sorted(group))
+
+
+class MemoryStore:
+    """All rows as arrays in this process.
+
+    Args:
+        rows: Everything that was read.
+        key: The secret key of every unit's coins.
+        holdout: Chance of a unit to be held back from the fit.
+    """
+
+    def __init__(self, rows: RawRows | OpenRows, schema: Schema, *, key: bytes, holdout: Fraction) -> None:
+        self._key = key
+        content = _content(rows)
+        ids = split.row_ids(content) if rows.unit_ids is None else rows.unit_ids
+        kept = split.bounded(ids, content, max_rows=schema.unit.max_rows, key=key)
+        self._ids = [unit for unit, stays in zip(ids, kept, strict=True) if stays]
+        units = list(dict.fromkeys(self._ids))
+        self._control = dict(zip(units, split.to_control(units, fraction=holdout, key=key).tolist(), strict=True))
+        self._rows = rows.take(kept) if isinstance(rows, OpenRows) else rows.records.take(kept)
+        self._max_rows = schema.unit.max_rows
+        self._settled: tuple[MemoryCounter, PersonRecords, ReviewSample] | None = None
+
+    def distinct(self, name: str) -> tuple[list[str], IntVector]:
+        cells, person = self._open(name)
+        is_value, texts = np.equal(cells.kinds, VALUE), max(1, len(cells.texts))
+        pairs = np.unique(person[is_value] * texts + cells.values[is_value].astype(np.int64))
+        units = np.bincount(pairs % texts, minlength=texts)
+        order = sorted(np.flatnonzero(units).tolist(), key=cells.texts.__getitem__)
+        return [cells.texts[code] for code in order], units[order].astype(np.int64)
+
+    def histogram(self, name: str, edges: FloatVector) -> IntVector:
+        cells, _ = self._open(name)
+        numbers = cells.values[np.equal(cells.kinds, VALUE)]
+        place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+        return np.bincount(place, minlength=len(edges) - 1).astype(np.int64)
+
+    def _open(self, name: str) -> tuple[Cells, IntVector]:
+        """The cells of an open column on the fit side, and whose each is."""
+        if not isinstance(self._rows, OpenRows) or not self._rows.schema.column(name).is_open:
+            raise ValueError(f"column {name} is not open")
+        number = {unit: n for n, unit in enumerate(self._control)}
+        fit = np.fromiter((not self._control[unit] for unit in self._ids), bool, len(self._ids))
+        person = np.fromiter((number[unit] for unit in self._ids), np.int64, len(self._ids))
+        return self._rows.cells[name].take(fit), person[fit]
+
+    def settle(self, schema: Schema) -> None:
+        ids, rows = self._ids, self._rows
+        if isinstance(rows, OpenRows):
+            rows, keep = rows.settled(schema)
+            ids = [unit for unit, stays in zip(ids, keep.tolist(), strict=True) if stays]
+        everybody, units = PersonRecords.grouped(rows, ids), list(dict.fromkeys(ids))
+        control = np.fromiter((self._control[unit] for unit in units), bool, len(units))
+        fit = everybody.part(~control)
+        sample = ReviewSample(
+            fit=everybody.part(_reviewed(units, ~control, key=self._key)),
+            control=everybody.part(_reviewed(units, control, key=self._key)),
+        )
+        self._settled = MemoryCounter(Table.encode(fit.records)), fit, sample
+        self._ids, self._rows, self._control = [], Records.empty(schema), {}
+
+    def _whole(self) -> tuple[MemoryCounter, PersonRecords, ReviewSample]:
+        if self._settled is None:
+            raise ValueError("the schema leaves something open: discover first")
+        return self._settled
+
+    def coarsen(self, coarse: Sequence[Coarse]) -> None:
+        self._whole()[0].coarsen(coarse)
+
+    def count(self, columns: Columns) -> IntArray:
+        return self._whole()[0].count(columns)
+
+    def count_each(self, asked: Sequence[Columns]) -> Iterator[IntArray]:
+        return self._whole()[0].count_each(asked)
+
+    def unit_sizes(self) -> IntVector:
+        fit = self._whole()[1]
+        sizes = np.bincount(fit.person, minlength=fit.persons)
+        return np.bincount(sizes, minlength=self._max_rows + 1)[1:].astype(np.int64)
+
+    def sample(self) -> ReviewSample:
+        return self._whole()[2]
+
+    def everybody(self) -> PersonRecords:
+        return self._whole()[1]
+
+    def close(self) -> None:
+        """The rows go with the store."""
+
+
+def _content(rows: RawRows | OpenRows) -> list[bytes]:
+    """What decides which rows of a unit stay, and where a row is a unit to which side it goes."""
+    if isinstance(rows, RawRows):
+        return content_of(rows.records.columns)
+    numbers: dict[str, Values] = {}
+    texts: dict[str, list[bytes | None]] = {}
+    for column in rows.schema.modelled:
+        cells = rows.cells[column.name]
+        if not column.is_open:
+            numbers[column.name] = settled_values(column, cells)
+        elif column.is_numeric:
+            numbers[column.name] = np.where(np.equal(cells.kinds, VALUE), cells.values, np.nan)
+        else:
+            texts[column.name] = spelled(cells)
+    return content_of(numbers, texts)
+
+
+def _reviewed(units: Sequence[bytes], side: BoolVector, *, key: bytes) -> BoolVector:
+    """Which of the units on a side a review looks at: all, or those with the smallest lots."""
+    if side.sum() <= MOST_PERSONS:
+        return side
+    lots = split.review_lots(units, key=key)
+    return np.asarray(side & (lots < np.partition(lots[side], MOST_PERSONS)[MOST_PERSONS]))

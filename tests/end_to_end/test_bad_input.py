@@ -205,7 +205,7 @@ def test_interrupt_before_the_rows_are_read(case, monkeypatch: pytest.MonkeyPatc
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpsynth.reading.read", stop)
+    monkeypatch.setattr("dpsynth.sources.read", stop)
     assert case.release() == 130
     assert case.extract().charged_nano > 0  # it had started: the charge stays
     assert not case.out.exists()
@@ -227,7 +227,7 @@ def test_disk_full_after_the_reservation(case, monkeypatch: pytest.MonkeyPatch) 
 def test_kill_after_the_reservation(case, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     script = (
         "import os, signal, sys; import dpsynth.table; from dpsynth.cli.main import run;"
-        "dpsynth.table.Records.write = lambda *a: os.kill(os.getpid(), signal.SIGKILL); sys.exit(run(sys.argv[1:]))"
+        "dpsynth.table.Records.write = lambda *a, **words: os.kill(os.getpid(), signal.SIGKILL); sys.exit(run(sys.argv[1:]))"
     )
     words = ["release", case.data, "--schema", case.schema, "--ledger", case.ledger, "--epsilon", "1", "--delta", "1e-6",
              "--out", case.out]  # fmt: skip

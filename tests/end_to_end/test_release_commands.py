@@ -147,7 +147,8 @@ def test_ledger_verify_against_a_report(released) -> None:  # type: ignore[no-un
     assert released("ledger", "verify", backup, "--against", released.folder / "second/release/manifest.json") == 5
 
 
-def test_sample_draws_more_rows_for_free(released) -> None:  # type: ignore[no-untyped-def]
+def test_sample_draws_more_rows_for_free(released, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("dpsynth.cli.sample.AT_ONCE", 10)  # in parts, as a large sample is
     before = released.extract().seq
     for name in ("more.csv", "more.parquet"):
         assert released("sample", released.out, "--rows", 25, "--out", released.folder / name) == 0

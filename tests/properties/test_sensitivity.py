@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dpsynth.coarsening import Coarse
+from dpsynth.counting.base import PersonRecords
 from dpsynth.counting.reference import ReferenceCounter
-from dpsynth.curator import Curator, PersonRecords
+from dpsynth.curator import Curator
 from dpsynth.errors import BudgetExceeded
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.noisy_max import NoisyMax
@@ -484,7 +485,7 @@ FAULTS: dict[str, tuple[Fault, Game]] = {
         worst(2, "add_remove"),
     ),
     "coarse cells that count a row twice": (
-        lambda: mock.patch("dpsynth.curator.MemoryCounter", _DoubleCounter),
+        lambda: mock.patch("dpsynth.counting.memory.MemoryCounter", _DoubleCounter),
         worst(2, "add_remove"),
     ),
     "contributions not bounded": (lambda: mock.patch("dpsynth.split.bounded", _all_kept), worst(2, "add_remove")),
@@ -703,8 +704,8 @@ def test_nothing_is_counted_that_was_not_paid_for(
     frame = make_frame([(0, 0, 0), (1, 1, 1)], columns=3)
     curator = open_curator(frame, make_schema(SIZES), seed=1, reservation=Broke())
     with (
-        mock.patch.object(type(curator._counter), "count", side_effect=AssertionError("counted")),
-        mock.patch.object(type(curator._counter), "count_each", side_effect=AssertionError("counted")),
+        mock.patch.object(type(curator._store), "count", side_effect=AssertionError("counted")),
+        mock.patch.object(type(curator._store), "count_each", side_effect=AssertionError("counted")),
         mock.patch.object(Judge, "succeeds", side_effect=AssertionError("judged")),
         mock.patch.object(NoisyMax, "top", side_effect=AssertionError("picked")),
     ):

@@ -211,5 +211,6 @@ def test_occurrences_count_equal_items_before(content: list[bytes]) -> None:
 )
 def test_parts_that_join_to_the_same_bytes_have_different_coins(one: Sequence[bytes], other: Sequence[bytes]) -> None:
     """Or one person's row would decide about another's."""
-    assert split._hash(b"k" * 32, b"row", *one) != split._hash(b"k" * 32, b"row", *other)
-    assert split._hash(b"k" * 32, b"row", *one) != split._hash(b"k" * 32, b"side", *one)
+    row, side = (split._started(b"k" * 32, purpose) for purpose in (b"row", b"side"))
+    assert split._finished(row.copy(), *one) != split._finished(row.copy(), *other)
+    assert split._finished(row.copy(), *one) != split._finished(side.copy(), *one)

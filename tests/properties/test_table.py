@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dpsynth.errors import SchemaError
 from dpsynth.reading import check_header, read
 from dpsynth.schema import Column, Read, Schema
-from dpsynth.table import Records, Table
+from dpsynth.table import Records, Table, write_parts
 
 FAST = settings(deadline=None, max_examples=80)
 
@@ -107,3 +107,23 @@ def test_a_schema_is_what_it_writes(schema):
     again = Schema.parse(schema.to_toml())
     assert again == schema
     assert again.digest == schema.digest
+
+
+@given(schemas(), st.integers(0, 9), st.integers(0, 9))
+@settings(deadline=None, max_examples=30)
+def test_rows_written_in_parts_are_the_same_file_s_rows(schema: Schema, rows: int, cut: int) -> None:
+    rng = np.random.default_rng(rows)
+    codes = np.column_stack([rng.integers(0, size, rows) for size in schema.sizes]).astype(np.int32)
+    whole = Table(schema, codes.reshape(rows, len(schema.sizes))).decode(rng=rng)
+    parts = [whole.take(np.arange(rows) < cut), whole.take(np.arange(rows) >= cut)]
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".csv", ".parquet"):
+            one, other = Path(folder) / f"one{suffix}", Path(folder) / f"other{suffix}"
+            whole.write(one)
+            write_parts(iter(parts), other)
+            if suffix == ".csv":
+                assert one.read_bytes() == other.read_bytes()
+            again = read(other, schema).records
+            for name, values in whole.columns.items():
+                assert np.array_equal(again.columns[name], values, equal_nan=values.dtype == np.float64)
+        assert len(list(Path(folder).iterdir())) == 4

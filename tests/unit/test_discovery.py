@@ -201,9 +201,8 @@ def test_sides_and_kept_rows_stay_as_they_were(k: int | None) -> None:
     if k is not None:
         frame["who"] = [f"p{n // 6}" for n in range(600)]
     curator, _ = curator_of(frame, schema, holdout=Fraction(1, 2))
-    assert curator._open is not None
-    fit, person = curator._open.fit
-    before = sorted(curator._open.rows.cells["pay"].values[fit].tolist())
+    cells, person = curator._store._open("pay")
+    before = sorted(cells.values.tolist())
     curator.complete(
         schema.completed(
             column

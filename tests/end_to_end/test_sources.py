@@ -1,0 +1,213 @@
+"""Tables of databases: read by the same cell functions as files, refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from engine_tables import assert_equal_stores, made_rows, made_schema, opened, written
+
+from dpsynth import DataFileError, DpsynthError, OperationError, UsageError, sources
+from dpsynth.schema import Schema
+
+WRONG = {
+    "duckdb:///{folder}/nowhere.duckdb?table=rows": DataFileError,
+    "duckdb:///{folder}/rows.parquet?table=rows": DataFileError,
+    "duckdb:///{folder}/rows.duckdb?table=other": DataFileError,
+    'duckdb:///{folder}/rows.duckdb?table=rows"; DROP TABLE rows; --': DataFileError,
+    "duckdb:///{folder}/rows.duckdb": UsageError,
+    "duckdb:///{folder}/rows.duckdb?table=": UsageError,
+    "duckdb:///{folder}/rows.duckdb?table=a.b.c": UsageError,
+    "duckdb:///{folder}/rows.duckdb?table=rows&mode=write": UsageError,
+    "duckdb://host/rows.duckdb?table=rows": UsageError,
+    "duckdb://?table=rows": UsageError,
+    "mysql://host/base?table=rows": UsageError,
+    "postgresql://host/base": UsageError,
+    "postgresql://someone:hunter2@127.0.0.1:1/base?table=rows": DataFileError,
+    "postgresql://127.0.0.1:1/base?table=rows&nonsense=1": DataFileError,
+    "postgresql://[::1/base?table=rows": UsageError,
+}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return written(tmp_path, made_rows(150, 3), made_schema(max_rows=2))
+
+
+def in_duckdb(rows: Path) -> str:
+    place = rows.with_suffix(".duckdb")
+    with duckdb.connect(str(place)) as connection:
+        connection.execute(f"CREATE TABLE rows AS SELECT * FROM '{rows}'")
+    return f"duckdb://{place}?table=rows"
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_a_table_of_a_duckdb_file_is_the_file_s_rows(rows: Path, engine: str) -> None:
+    schema, address = made_schema(max_rows=2), in_duckdb(rows)
+    sources.check_header(address, schema)
+    assert_equal_stores(
+        opened(rows, schema, "memory", holdout=Fraction(1, 3)),
+        opened(address, schema, engine, holdout=Fraction(1, 3)),
+        schema,
+    )
+
+
+@pytest.mark.parametrize("address", WRONG)
+def test_a_wrong_address_is_one_sentence_without_a_password(rows: Path, address: str) -> None:
+    in_duckdb(rows)
+    if address.startswith("postgresql"):
+        pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with pytest.raises(WRONG[address]) as error:
+        sources.check_header(address.format(folder=str(rows.parent).lstrip("/")), made_schema(max_rows=2))
+    assert "hunter2" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_columns_of_a_table_are_those_of_the_schema(rows: Path) -> None:
+    address = in_duckdb(rows)
+    with duckdb.connect(str(rows.with_suffix(".duckdb"))) as connection:
+        connection.execute("ALTER TABLE rows ADD COLUMN extra INTEGER")
+    with pytest.raises(DataFileError, match="extra"):
+        sources.check_header(address, made_schema(max_rows=2))
+    with pytest.raises(OperationError):  # if it appears between the look and the reading
+        sources.read(address, made_schema(max_rows=2))
+
+
+def test_a_release_reads_a_database_and_counts_on_disk(case: Any) -> None:
+    with duckdb.connect(str(case.folder / "visits.duckdb")) as connection:
+        connection.execute(f"CREATE TABLE visits AS SELECT * FROM read_csv('{case.data}', all_varchar = true)")
+    address = f"duckdb://{case.folder / 'visits.duckdb'}?table=visits"
+    words = ["--schema", case.schema, "--ledger", case.ledger, "--epsilon", "0.2", "--delta", "1e-7", "--out"]
+    mst = ["--synthesizer", "mst", "--no-gate", "--holdout", "0.3"]
+    assert case("release", address, *words, case.out, *mst, "--engine", "duckdb") == 0, case.stderr
+    assert (case.out / "internal" / "evidence.json").is_file()
+    charged, seen = case.extract().charged_nano, case.listing()
+    for data, engine, name in (
+        (address.replace("=visits", "=other"), "duckdb", "mst"),
+        (address, "abacus", "mst"),
+        (address, "duckdb", "ardm"),
+        (case.data, "spark", "mst"),
+    ):
+        code = case("release", data, *words, case.folder / "second", "--engine", engine, "--synthesizer", name)
+        assert code == 2, case.stderr
+        assert case.stderr.count("\n") == 1
+    assert (case.extract().charged_nano, case.listing()) == (charged, seen)
+
+
+def test_a_table_that_changes_after_the_reservation_is_charged(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = case.folder / "visits.duckdb"
+    with duckdb.connect(str(place)) as connection:
+        connection.execute(f"CREATE TABLE visits AS SELECT * FROM read_csv('{case.data}', all_varchar = true)")
+    monkeypatch.setattr(sources.reading, "wanted_columns", lambda schema: ["gone meanwhile"])
+    code = case("release", f"duckdb://{place}?table=visits", "--schema", case.schema, "--ledger", case.ledger,
+                "--epsilon", "0.2", "--delta", "1e-7", "--out", case.out, "--engine", "duckdb")  # fmt: skip
+    assert code == 6
+    assert [line for line in case.stderr.splitlines() if "meanwhile" in line] == [case.stderr.splitlines()[-1]]
+    assert case.extract().charged_nano > 0
+    assert not case.out.exists()
+
+
+# ---- PostgreSQL --------------------------------------------------------------------------------------------------
+
+
+def postgres_binary(name: str) -> str | None:
+    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(places[-1]) if places else shutil.which(name)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of our own, without its database, on a socket in a temporary folder."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    initdb, pg_ctl = postgres_binary("initdb"), postgres_binary("pg_ctl")
+    if initdb is None or pg_ctl is None:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path("/tmp") / f"dpsynth-pg-{os.getpid()}"  # a socket's path has to be short
+    folder.mkdir(mode=0o700)
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:
+        try:
+            found = pwd.getpwnam("postgres")
+        except KeyError:
+            shutil.rmtree(folder)
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        os.chown(folder, found.pw_uid, found.pw_gid)
+        user = {"user": found.pw_uid, "group": found.pw_gid}
+    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    data = folder / "data"
+    try:
+        subprocess.run(
+            [initdb, "-D", data, "-A", "trust", "-U", "tester", "-N", "--no-locale", "-E", "UTF8"], **quiet, **user
+        )
+        options = f"-c listen_addresses='' -k {folder} -F"
+        subprocess.run([pg_ctl, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet, **user)
+        try:
+            yield f"postgresql://tester@/postgres?host={folder}"
+        finally:
+            subprocess.run([pg_ctl, "-D", data, "-m", "immediate", "stop"], **quiet, **user)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def filled(server: str, rows: Path, schema: Schema) -> str:
+    import psycopg
+
+    table = pq.read_table(rows)
+    kinds = {name: "double precision" if name in ("small", "cents") else "text" for name in table.column_names}
+    kinds["wide"] = "numeric"
+    with psycopg.connect(server) as connection:
+        connection.execute("DROP TABLE IF EXISTS rows")
+        connection.execute(f"CREATE TABLE rows ({', '.join(f'{n} {k}' for n, k in kinds.items())})".encode())
+        with connection.cursor().copy("COPY rows FROM STDIN") as copy:
+            for row in zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True):
+                copy.write_row(row)
+    return f"{server}&table=public.rows"
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_a_table_of_a_server_is_the_file_s_rows(
+    server: str, rows: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpsynth.reading.BLOCK_ROWS", 40)
+    schema = made_schema(max_rows=2)
+    address = filled(server, rows, schema)
+    sources.check_header(address, schema)
+    assert_equal_stores(opened(rows, schema, "memory"), opened(address, schema, engine), schema)
+
+
+def test_a_server_s_refusals_are_one_sentence(server: str, rows: Path) -> None:
+    import psycopg
+
+    schema = made_schema(max_rows=2)
+    address = filled(server, rows, schema)
+    for wrong in (address.replace("public.rows", "other"), address.replace("/postgres?", "/nowhere?")):
+        with pytest.raises(DataFileError):
+            sources.check_header(wrong, schema)
+    with psycopg.connect(server) as connection:
+        connection.execute("ALTER TABLE rows ALTER COLUMN town TYPE point USING NULL")
+    with pytest.raises(DataFileError, match="town"):
+        sources.check_header(address, schema)
+
+
+def test_a_server_that_goes_away_in_the_middle(server: str, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    monkeypatch.setattr("dpsynth.reading.BLOCK_ROWS", 40)
+    schema = made_schema(max_rows=2)
+    found = sources.blocks(filled(server, rows, schema), schema)
+    next(found)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with pytest.raises(DpsynthError) as error:
+        list(found)
+    assert error.value.exit_code == 6
+    assert "\n" not in str(error.value)
