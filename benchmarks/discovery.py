@@ -64,12 +64,13 @@ VARIANTS: dict[str, Callable[[Column], Column]] = {
 }
 
 
-def made(frame: pd.DataFrame, schema: Schema, *, recipe: str, epsilon: str, share: Fraction) -> pd.DataFrame:
+def made(frame: pd.DataFrame, schema: Schema, *, recipe: str, epsilon: str, share: Fraction | None) -> pd.DataFrame:
     """Synthetic values, as many rows as were learned from."""
     promise = Cap.of(epsilon, DELTA)
+    share = discovery.share_for(schema) if share is None or not schema.is_open else share
     searching = discovery.budget_for(schema, promise=promise, share=share)
     ours = synthesizer(recipe)
-    rest = ours.cost(schema.widest(), promise=promise, share=1 - (share if schema.is_open else 0))
+    rest = ours.cost(schema.widest(), promise=promise, share=1 - share)
     purse = ThrowAway(searching + rest, unit=schema.unit)
     curator = Curator.of_frame(frame, schema, purse)
     discovery.discover(curator, budget=searching)
@@ -105,6 +106,7 @@ def judged(frame: pd.DataFrame, truth: pd.DataFrame, schema: Schema) -> tuple[np
 def _at_ventiles(made: pd.DataFrame, truth: pd.DataFrame, schema: Schema) -> float:
     """Mean total variation distance of all pairs, numbers cut at twentieths of the true rows: nobody's bins."""
     codes, sizes = [], []
+    truth, made = (read_frame(frame, schema).records.to_frame() for frame in (truth, made))
     for column in schema.modelled:
         if column.is_numeric:
             numbers = [pd.to_numeric(frame[column.name]).to_numpy(float, na_value=np.nan) for frame in (truth, made)]
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=["adult", "bank", "nist_ma2019", "diabetes130"], choices=SOURCES)
     parser.add_argument("--epsilon", default="1")
     parser.add_argument("--fits", type=int, default=3)
-    parser.add_argument("--share", type=Fraction, default=discovery.SHARE, help="part of rho for discovery")
+    parser.add_argument("--share", type=Fraction, help="part of rho for discovery; default: as a release has it")
     parser.add_argument("--synthesizer", default="mst")
     arguments = parser.parse_args()
     print(

@@ -33,15 +33,15 @@ from dpsynth.schema import MAX_DISCOVERED, Column, Schema
 
 FloatVector = npt.NDArray[np.float64]
 
-SHARE = Fraction(1, 10)
-"""Part of a release's rho for discovery, if the schema leaves anything open."""
+_A_COLUMN, _MOST = Fraction(1, 50), Fraction(3, 10)
 RELEASES = 10
 """A release takes at most one part in so many of the delta0 that its promise sets aside."""
 
 _FIRST = Fraction(1, 2)  # part of a column's rho for the first look
 _ROUNDS = 3  # in which heavy cells are cut
 _PARTS = 8  # into which a heavy cell is cut
-_EMPTY = 0.01  # chance that empty cells of a column are taken for ones that hold rows
+_EMPTY = 1e-4  # chance that empty cells of a column are taken for ones that hold rows
+_LIKELY = 4.0  # standard deviations that do where no run reaches what that chance asks for
 _LONGEST_RUN = 7  # cells that are looked at together, as a power of two, less one
 _CLEAR = 4.0  # standard deviations of its noise that a cell must hold to be cut
 
@@ -64,6 +64,11 @@ class Discovered:
     least: int
     rho: Fraction
     delta0: Fraction
+
+
+def share_for(schema: Schema) -> Fraction:
+    """The part of a release's rho that discovery gets unless told otherwise: 2 % an open column, at most 30 %."""
+    return min(_MOST, _A_COLUMN * sum(column.is_open for column in schema.columns))
 
 
 def budget_for(schema: Schema, *, promise: Cap, share: Fraction, most_delta0: Fraction | None = None) -> Cost:
@@ -255,29 +260,32 @@ def _trimmed(column: Column, cells: _Cells) -> tuple[_Cells, int]:
     """Without the outer cells that may be empty, where the bound on that side is open; and what one cell had to hold.
 
     Coming from a side, the first run of 1, 2, 4 ... cells that together hold clearly more than their noise is where rows
-    begin. An empty table would show such a run with a chance of at most `_EMPTY`.
+    begin. An empty table would show such a run with a chance of at most `_EMPTY`; where there is none, the bounds are
+    those of the cell below one.
     """
     lengths = [2**n for n in range(_LONGEST_RUN) if 2**n <= len(cells.rows)]
     clear = math.sqrt(2 * math.log(len(lengths) * len(cells.rows) / _EMPTY))
 
-    def start(rows: FloatVector, variance: FloatVector) -> int | None:
-        reached: list[tuple[int, int]] = []
+    def reached(rows: FloatVector, variance: FloatVector, least: float) -> int | None:
+        """Where rows begin, coming from the start: the shortest run that holds clearly more, up to the first such end."""
+        ends = []
         for length in lengths:
             window = np.ones(length)
             z = np.convolve(rows, window, "valid") / np.sqrt(np.convolve(variance, window, "valid"))
-            hits = np.flatnonzero(z >= clear)
-            if len(hits):
-                reached.append((int(hits[0]) + length, length))
-        if not reached:
+            ends += [int(hit) + length for hit in np.flatnonzero(z >= least)[:1]]
+        if not ends:
             return None
-        end, length = min(reached)
-        tail = slice(end - length, end)  # of the run, what stands out most from the noise up to its end
-        sums, spread = np.cumsum(rows[tail][::-1])[::-1], np.cumsum(variance[tail][::-1])[::-1]
-        return end - length + int(np.argmax(sums / np.sqrt(spread)))
+        sums, spread = np.cumsum(rows[: min(ends)][::-1]), np.cumsum(variance[: min(ends)][::-1])
+        shortest = int(np.flatnonzero(sums >= least * np.sqrt(spread))[0])
+        return int(min(ends)) - 1 - shortest
 
-    first, back = start(cells.rows, cells.variance), start(cells.rows[::-1], cells.variance[::-1])
+    for least in (clear, _LIKELY):  # where nothing is clear, what is likely is better than nothing
+        first = reached(cells.rows, cells.variance, least)
+        back = reached(cells.rows[::-1], cells.variance[::-1], least)
+        if first is not None and back is not None:
+            break
     if first is None or back is None:
-        first = last = int(np.argmax(cells.rows))
+        first = last = max(0, int(np.searchsorted(cells.edges, 1.0, side="left")) - 1) % len(cells.rows)
     else:
         last = len(cells.rows) - 1 - back
     first = first if column.minimum is None else 0

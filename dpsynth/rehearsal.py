@@ -70,7 +70,7 @@ class Rehearsal:
         self.name = recipe.name
         self.epsilon, self.delta = float(promise.epsilon), float(promise.delta)
         self.cost: Cost | None = None  # another program shows no noisy counts
-        share = discovery.SHARE if schema.is_open else Fraction(0)
+        share = discovery.share_for(schema)
         self._searching = discovery.budget_for(schema, promise=promise, share=share)
         if isinstance(recipe, External):
             if schema.is_open:

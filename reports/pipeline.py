@@ -96,7 +96,7 @@ class Settings:
             the schema's `rows_at_most`.
         holdout: Chance of each unit to be held back from the fit and used to attack the release, in [0, 1).
         attack_share: Part of the budget for publishing attack counts; None means 10 % with a holdout, else 0.
-        discovery_share: Part of the budget for what the schema leaves open; None means 10 % if it does, else 0.
+        discovery_share: Part of the budget for what the schema leaves open; None means 2 % an open column, at most 30 %.
         policy: The policy that the gate applies; None for no gate.
         purpose: Fixed words for the ledger and the report.
         job_id: A name for this job: the same name never runs twice.
@@ -122,10 +122,6 @@ class Settings:
             raise UsageError("--holdout must be at least 0 and below 1")
         if self.share and not _LEAST_SHARE <= self.share <= 1 - _LEAST_SHARE:
             raise UsageError("--attack-share must be 0, or at least 0.001 and at most 0.999")
-        if self.discovery_share is not None and not _LEAST_SHARE <= self.for_discovery <= 1 - _LEAST_SHARE:
-            raise UsageError("--discovery-share must be at least 0.001 and at most 0.999")
-        if self.share + self.for_discovery > 1 - _LEAST_SHARE:
-            raise UsageError("--attack-share and --discovery-share together must leave something to learn with")
         if self.share and not self.held_back:
             raise UsageError("--attack-share needs a --holdout: without persons held back there is nothing to compare")
 
@@ -150,12 +146,23 @@ class Settings:
             return ATTACK_SHARE if self.held_back else Fraction(0)
         return exact(self.attack_share, name="--attack-share")
 
-    @property
-    def for_discovery(self) -> Fraction:
-        """`discovery_share`, exact, with its default filled in."""
+    def for_discovery(self, schema: Schema) -> Fraction:
+        """`discovery_share`, exact, with its default filled in; none where nothing is open.
+
+        Raises:
+            UsageError: it is asked for where nothing is open, or leaves too little to learn with.
+        """
         if self.discovery_share is None:
-            return discovery.SHARE
-        return exact(self.discovery_share, name="--discovery-share")
+            wanted = discovery.share_for(schema)
+        elif not schema.is_open:
+            raise UsageError('--discovery-share needs a schema that says "discover" somewhere')
+        else:
+            wanted = exact(self.discovery_share, name="--discovery-share")
+            if not _LEAST_SHARE <= wanted <= 1 - _LEAST_SHARE:
+                raise UsageError("--discovery-share must be at least 0.001 and at most 0.999")
+        if self.share + wanted > 1 - _LEAST_SHARE:
+            raise UsageError("--attack-share and --discovery-share together must leave something to learn with")
+        return wanted
 
 
 def publish(
@@ -188,8 +195,7 @@ def publish(
     widest = schema.widest()
     if not widest.sizes:
         raise UsageError("the schema has no column that can be modelled: declare at least one")
-    if settings.discovery_share is not None and not schema.is_open:
-        raise UsageError('--discovery-share needs a schema that says "discover" somewhere')
+    for_discovery = settings.for_discovery(schema)
     check_constraints(widest)
     check_fakes(schema, settings.rows or most_rows(schema))
     choice = chosen_for(widest)
@@ -200,7 +206,6 @@ def publish(
     synthesizer.check(widest)
     if settings.engine != "memory" and not isinstance(synthesizer, Marginals):
         raise UsageError(f"{name} learns from rows, not from counts: use --engine memory, or another synthesizer")
-    for_discovery = settings.for_discovery if schema.is_open else Fraction(0)
     searching = discovery.budget_for(
         schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
     )

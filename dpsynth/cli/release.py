@@ -39,7 +39,7 @@ from reports.pipeline import Settings, publish
 @click.option("--attack-share", help="Part of the budget for attack counts; default 0.1 with a holdout, else 0.")
 @click.option(
     "--discovery-share",
-    help='Part of the budget for what the schema says to "discover"; default 0.1 if it does, else 0.',
+    help='Part of the budget for what the schema says to "discover"; default 2 % a column, at most 30 %.',
 )
 @click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
 @click.option("--no-gate", is_flag=True, help="No verdict: the release must then not be published.")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsynth import Curator, Schema
-from dpsynth.discovery import SHARE, budget_for, discover
+from dpsynth.discovery import budget_for, discover, share_for
 from dpsynth.errors import BudgetExceeded, IncompleteSchema, SchemaError
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.partition_selection import PartitionSelection
@@ -66,7 +66,7 @@ def curator_of(
 
 
 def budget(schema: Schema, epsilon: str = "10"):  # type: ignore[no-untyped-def]
-    return budget_for(schema, promise=Cap.of(epsilon, "1e-6"), share=SHARE)
+    return budget_for(schema, promise=Cap.of(epsilon, "1e-6"), share=share_for(schema))
 
 
 # ---- the schema ----------------------------------------------------------------------------------------------------
