@@ -100,7 +100,7 @@ def measured(path: Path, rows: int, name: str, holdout: str) -> dict[str, Any]:
     curator.close()
     done()
     out, sampled = path.with_name("synthetic.parquet"), min(rows, SAMPLED)
-    write_parts(parts_of(model, sampled), out)
+    write_parts(parts_of(model, sampled, schema=schema), out)
     done()
     out.unlink()
     open_s, fit_s, review_s, sample_s = np.diff(times).tolist()

@@ -1215,12 +1215,13 @@ def _refusal(account: _Account, cost: Cost) -> str:
     cap = account.cap
     needed, left = cost.at(cap.order), max(0, cap.nano - account.nano)
     what = f"{_percent(needed, cap.nano, up=True)} of its cap where {_percent(left, cap.nano, up=False)} is left"
+    advice = "ask for less epsilon, or have the cap raised with dpsynth ledger amend"
     if needed <= left:
         what = f"delta {float(cost.delta0):.3g} where {float(cap.delta0 - account.delta0):.3g} is left"
-    return (
-        f"the ledger of {account.population} cannot pay for this, which needs {what}: ask for less epsilon, or have "
-        "the cap raised with dpsynth ledger amend"
-    )
+        advice = (
+            "ask for less delta, or for a release that takes none of it: declare what the schema leaves to discover"
+        )
+    return f"the ledger of {account.population} cannot pay for this, which needs {what}: {advice}"
 
 
 def _percent(part: int, whole: int, *, up: bool) -> str:

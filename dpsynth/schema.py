@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dpsynth.binning import DEFAULT_BINS, LARGEST_INTEGER, ONE_CELL_EACH, Bins
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
 from dpsynth.patterns import KINDS, NEVER_UNIQUE, Pattern
-from dpsynth.privacy import Neighbours, PrivacyUnit
+from dpsynth.privacy import Neighbours, PrivacyUnit, exact
 
 if TYPE_CHECKING:
     from dpsynth.constraints import Rules
@@ -237,6 +237,11 @@ class Column:
                 self.binning  # noqa: B018 - computed once, and refused here if it cannot be
             except ValueError as error:
                 _refuse(where, str(error))
+            decimals = 0 if self.type == "integer" else self.decimals
+            if self.discover and decimals is not None:
+                low, high = (exact(bound) * 10**decimals for bound in (self.minimum, self.maximum))
+                if math.floor(high) <= math.ceil(low):
+                    _refuse(where, "its bounds leave no two values, and so nothing to discover: take bins out")
 
     def _check_format(self) -> None:
         where = self._where

@@ -237,19 +237,25 @@ def _column(column: dpsynth.Column, schema: Schema) -> dict[str, Leaf]:
 def _discovery(found: Discovered) -> dict[str, Leaf]:
     """A fact that cost budget. What was found stands in the schema of the release."""
     values = "values" in found.facts
-    least = (
-        f"a value is published from a noisy count of {found.least} units on"
-        if values
-        else f"rows are taken to be there from a noisy count of about {found.least} on"
-    )
+    if values:
+        least = f"a value is published from a noisy count of {found.least} units on"
+    elif found.facts == ("bins",):
+        least = "none: the bounds are declared"
+    else:
+        least = f"rows are taken to be there from a noisy count of about {found.least} on"
+
+    def noise(value: float | str) -> Leaf:
+        """Of the last look at a number: how often a cell was counted follows from the noisy counts before."""
+        return Leaf(value, "P0" if values else "P1", "calibrated to the budget")
+
     return {
         "column": _p0(found.column.name, "schema"),
         "facts": _p0(", ".join(found.facts), "schema"),
         "mechanism": _p0(
             "partition selection, exact discrete Gaussian noise" if values else "tree of noisy counts", "implementation"
         ),
-        "sigma": _p0(_up(Fraction(found.sigma)), "calibrated to the budget"),
-        "least": _p0(least, "calibrated to the budget"),
+        "sigma": noise(_up(Fraction(found.sigma))),
+        "least": noise(least),
         "rho": _p0(_up(found.rho), "accountant"),
         "delta0": _p0(_up(found.delta0), "accountant"),
     }

@@ -503,19 +503,37 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
     ):
         yield "domain.from_data does not name a column whose source is the data"
     searched = evidence.rows("discovery")
-    found = {
-        row["name"].value for row in evidence.rows("columns") if "source" in row and row["source"].value == "discover"
-    }
-    if found != {row["column"].value for row in searched if "column" in row}:
+    if _columns(evidence, "source", "discover") != {_name_in(row, "column") for row in searched}:
         yield "discovery does not name the columns whose source it is"
-    if _is_below(
-        _number(evidence.value("guarantee.delta0")) or 0.0, sum(_cell(row, "delta0") or 0.0 for row in searched)
-    ):
-        yield "guarantee.delta0 is smaller than discovery implies"
+    yield from _chances(evidence)
     for row in evidence.rows("risk.table"):
         release, lifetime = _cell(row, "release"), _cell(row, "cumulative")
         if release is not None and lifetime is not None and _is_below(lifetime, release):
             yield "risk.table is smaller over the lifetime than for this release alone"
+
+
+def _chances(evidence: Evidence) -> Iterator[str]:
+    """A value that is published from a threshold on may be one that a single unit has: that costs a delta0, however small."""
+    searched = evidence.rows("discovery")
+    categories = _columns(evidence, "type", "category")
+    for row in searched:
+        if _name_in(row, "column") in categories and not (_cell(row, "delta0") or 0.0) > 0:
+            yield "discovery gives no delta0 for the values of a category"
+    stated, implied = _number(evidence.value("guarantee.delta0")), sum(_cell(row, "delta0") or 0.0 for row in searched)
+    if implied > (stated or 0.0) * (1 + _ROUNDING):
+        yield "guarantee.delta0 is smaller than discovery implies"
+
+
+def _columns(evidence: Evidence, field: str, value: str) -> set[str]:
+    """The names of the columns of which `field` says `value`."""
+    rows = (row for row in evidence.rows("columns") if field in row and row[field].value == value)
+    return {_name_in(row, "name") for row in rows}
+
+
+def _name_in(row: Mapping[str, Leaf], field: str) -> str:
+    """Empty where it is lost, or no text."""
+    value = row[field].value if field in row else None
+    return value if isinstance(value, str) else ""
 
 
 def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:

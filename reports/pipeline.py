@@ -160,8 +160,11 @@ class Settings:
             wanted = exact(self.discovery_share, name="--discovery-share")
             if not _LEAST_SHARE <= wanted <= 1 - _LEAST_SHARE:
                 raise UsageError("--discovery-share must be at least 0.001 and at most 0.999")
-        if self.share + wanted > 1 - _LEAST_SHARE:
-            raise UsageError("--attack-share and --discovery-share together must leave something to learn with")
+        if wanted and self.share + wanted > 1 - _LEAST_SHARE:
+            raise UsageError(
+                f"--attack-share ({float(self.share):g}) and --discovery-share ({float(wanted):g}) together must be at most "
+                "0.999: leave something to learn with"
+            )
         return wanted
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from dpsynth.privacy import Cap, advantage_bound, tpr_bound
+from dpsynth.privacy import Cap, Cost, advantage_bound, tpr_bound
 from reports.evidence import Evidence, Leaf
 from reports.gate import Verdict, decide
 from reports.policy import Policy
@@ -348,6 +349,28 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
 @cache
 def _whole() -> Evidence:
     return Evidence(tree())
+
+
+def opened(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same release, had the schema left the values of its first column open."""
+    column, chance = tree["columns"][0], declared(8.2e-9)
+    column |= {"type": declared("category"), "source": declared("discover"), "size": formula(5)}
+    tree["guarantee"] |= {"definition": declared("approximate zCDP"), "delta0": chance}
+    cost = COST + Cost.zcdp(Fraction(0), delta0=Fraction("8.2e-9"))
+    for row in tree["guarantee"]["profile"]:
+        row["epsilon"] = formula(float(cost.epsilon(row["delta"].value)))
+    tree["discovery"] = [
+        {
+            "column": column["name"],
+            "facts": declared("values"),
+            "mechanism": declared("partition selection, exact discrete Gaussian noise"),
+            "sigma": declared(22.7),
+            "least": declared("a value is published from a noisy count of 134 units on"),
+            "rho": formula(float(COST.rho) * 0.1),
+            "delta0": chance,
+        }
+    ]
+    return tree
 
 
 def internal(changed: dict[str, Leaf | None] | None = None, **more: Any) -> Evidence:

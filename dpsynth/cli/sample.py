@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from dpsynth import Records, Release, UsageError
+from dpsynth import Records, Release, Schema, UsageError
 from dpsynth.cli.talk import show
 from dpsynth.fakes import check_fakes, fakes
-from dpsynth.persons import deal
+from dpsynth.models.stored import StoredModel
+from dpsynth.persons import UnitSizes, deal
 from dpsynth.randomness import sampling_generator
 from dpsynth.table import Part, write_parts
 from dpsynth.trial import MOST_ROWS
@@ -20,14 +21,25 @@ AT_ONCE = 1_000_000
 """Rows that are in memory together."""
 
 
-def parts_of(release: Release, rows: int, *, where: str | None = None, balance: str | None = None) -> Iterator[Part]:
+def parts_of(
+    model: StoredModel,
+    rows: int,
+    *,
+    schema: Schema,
+    sizes: UnitSizes | None = None,
+    where: str | None = None,
+    balance: str | None = None,
+) -> Iterator[Part]:
     """So many rows, part by part; each part has counts within one row of their expectation.
 
     Rows of synthetic persons, and columns of fakes, which may have to differ from row to row, are made in one part.
+
+    Args:
+        schema: The release's, with the columns that are filled.
+        sizes: Rows per unit, where synthetic rows have units.
     """
     rng = sampling_generator()
-    model, sizes = release.model(), release.unit_sizes()
-    if sizes is None and not release.schema.filled:
+    if sizes is None and not schema.filled:
         for first in range(0, rows, AT_ONCE):
             part = min(AT_ONCE, rows - first)
             yield model.sample(part, rng=rng, where=where, balance=balance).decode(rng=rng), None
@@ -37,8 +49,8 @@ def parts_of(release: Release, rows: int, *, where: str | None = None, balance: 
     if sizes is not None:
         dealt = deal(records, sizes, rng=rng, rules=table.rules)
         records, person = dealt.records, dealt.person
-    made = fakes(release.schema, rows, rng=rng, person=person)
-    yield Records(release.schema, records.columns), made
+    made = fakes(schema, rows, rng=rng, person=person)
+    yield Records(schema, records.columns), made
 
 
 @click.command(epilog='Example: dpsynth sample visits-release --rows 1000 --where "ill == true" --out ill.parquet')
@@ -66,7 +78,9 @@ def sample(folder: Path, rows: int, where: str | None, balance: str | None, out:
     check_fakes(release.schema, rows)
     partial = out.with_name(f".{out.stem}-{os.getpid()}{out.suffix}")
     try:
-        write_parts(parts_of(release, rows, where=where, balance=balance), partial)
+        sizes = release.unit_sizes()
+        parts = parts_of(release.model(), rows, schema=release.schema, sizes=sizes, where=where, balance=balance)
+        write_parts(parts, partial)
         partial.rename(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -196,10 +196,15 @@ class MemoryStore:
         """The cells of an open column on the fit side, and whose each is."""
         if not isinstance(self._rows, OpenRows) or not self._rows.schema.column(name).is_open:
             raise ValueError(f"column {name} is not open")
+        fit, person = self._fit_side()
+        return self._rows.cells[name].take(fit), person
+
+    def _fit_side(self) -> tuple[BoolVector, IntVector]:
+        """Which rows are on the fit side, and the unit of each of those by number."""
         number = {unit: n for n, unit in enumerate(self._control)}
         fit = np.fromiter((not self._control[unit] for unit in self._ids), bool, len(self._ids))
         person = np.fromiter((number[unit] for unit in self._ids), np.int64, len(self._ids))
-        return self._rows.cells[name].take(fit), person[fit]
+        return fit, person[fit]
 
     def settle(self, schema: Schema) -> None:
         ids, rows = self._ids, self._rows

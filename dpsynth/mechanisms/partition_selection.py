@@ -22,7 +22,9 @@ from dpsynth.randomness import Rng
 _FORTY, _FIFTEEN_UP = Context(prec=40), Context(prec=15, rounding=ROUND_CEILING)
 _DOWN = Context(prec=40, rounding=ROUND_FLOOR)
 _PI = Decimal("3.14159265358979323846264338327950288")  # cut off, not rounded
-_MARGIN = 1 + Decimal(10) ** -30  # far above the rounding of 40 digits
+_WIDEST = Decimal(10) ** -15  # a smaller difference of 1 and the ratio would have lost too many of the 40 digits
+_MARGIN = 1 + Decimal(10) ** -20  # far above the rounding of the others
+_SMALLEST = Decimal(10) ** -1000  # stands for everything below it
 
 
 def tail(sigma_squared: Fraction, least: int) -> Fraction:
@@ -36,10 +38,10 @@ def tail(sigma_squared: Fraction, least: int) -> Fraction:
     with localcontext(_FORTY):
         s = Decimal(sigma_squared.numerator) / Decimal(sigma_squared.denominator)
         first, ratio = (-(Decimal(least) ** 2) / (2 * s)).exp(), (-Decimal(2 * least + 1) / (2 * s)).exp()
-        if ratio >= 1 - Decimal(10) ** -20:  # so wide that digits are lost
+        if ratio >= 1 - _WIDEST:
             return Fraction(1)
         total = max(Decimal(1), _DOWN.sqrt(2 * _PI * s) / _MARGIN)
-        bound = _FIFTEEN_UP.plus(first / (1 - ratio) / total * _MARGIN)
+        bound = max(_SMALLEST, _FIFTEEN_UP.plus(first / (1 - ratio) / total * _MARGIN))
     return min(Fraction(1), Fraction(bound))
 
 

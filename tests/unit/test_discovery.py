@@ -94,6 +94,21 @@ def test_a_rule_cannot_name_an_open_column() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"type": "integer", "minimum": 3, "maximum": 3},
+        {"type": "number", "minimum": 0.2, "maximum": 1.2, "decimals": 0},
+        {"type": "number", "minimum": 0.001, "maximum": 0.019, "decimals": 2},
+    ],
+    ids=str,
+)
+def test_bounds_between_which_one_value_lies_leave_nothing_to_discover(facts: dict[str, object]) -> None:
+    """Refused with the schema: cells of a single value would only fail once the budget is charged."""
+    with pytest.raises(SchemaError, match="nothing to discover"):
+        Column(name="a", bins="discover", **facts)  # type: ignore[arg-type]
+
+
 def test_a_domain_that_was_once_discovered_counts_as_read_off_the_data() -> None:
     """Anybody can write source = "discover" beside values; no ledger vouches for that."""
     text = OPEN.replace('values = "discover"', 'values = ["a"]\nsource = "discover"')
@@ -228,6 +243,7 @@ class AnyAnswer:
         self.schema, self.unit, self._answers = schema, schema.unit, answers
 
     def find_rows(self, name: str, edges: np.ndarray, mechanism: DiscreteGaussian) -> np.ndarray:
+        assert len(edges) > 1
         assert np.all(np.diff(edges) > 0)
         assert np.isfinite(edges).all()
         return np.resize(np.array(self._answers, dtype=np.int64), len(edges) - 1)

@@ -630,3 +630,44 @@ def test_shares_that_add_up_to_more_than_the_loss_are_noticed(builder: Any) -> N
     tree = builder.tree()
     tree["guarantee"]["shares"] = [{"purpose": builder.declared("training"), "rho": builder.declared(50.0)}]
     assert states(builder, tree)["evidence.consistent"] == "integrity"
+
+
+# ---- what was discovered -------------------------------------------------------------------------------------------
+
+
+def test_discovery_is_told_with_its_delta0(builder: Any) -> None:
+    assert states(builder, builder.opened(builder.tree())) == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"guarantee.delta0": 0},
+        {"guarantee.delta0": 8.1e-9},
+        {"guarantee.delta0": 0, "guarantee.definition": "zCDP"},
+        {"guarantee.delta0": 0, "guarantee.definition": "zCDP", "discovery[0].delta0": 0},
+        {"guarantee.definition": "zCDP"},
+        {"guarantee.definition": "zCDP and a Renyi curve"},
+        {"discovery[0].column": "site"},
+        {"discovery[0].delta0": 1},
+        {"columns[0].source": "declared"},
+        {"columns[1].source": "discover"},
+        {"columns[0].name": None},
+    ],
+    ids=str,
+)
+def test_the_price_of_discovery_cannot_be_edited(builder: Any, changes: dict[str, Any]) -> None:
+    """However small delta0 is: a slack for rounding would hide all of it."""
+    evidence = Evidence(builder.opened(builder.tree()))
+    for path, value in changes.items():
+        leaf = evidence.get(path)
+        assert leaf is not None
+        evidence = evidence.with_leaf(path, None if value is None else replace(leaf, value=value))
+    verdict = builder.release_verdict(evidence.with_disclosure())
+    assert found(verdict, "evidence.consistent").state == "integrity"
+
+
+def test_the_rows_of_discovery_cannot_be_taken_out(builder: Any) -> None:
+    tree = builder.opened(builder.tree())
+    del tree["discovery"]
+    assert states(builder, tree)["evidence.consistent"] == "integrity"
