@@ -106,7 +106,7 @@ def judged(frame: pd.DataFrame, truth: pd.DataFrame, schema: Schema) -> tuple[np
 def _at_ventiles(made: pd.DataFrame, truth: pd.DataFrame, schema: Schema) -> float:
     """Mean total variation distance of all pairs, numbers cut at twentieths of the true rows: nobody's bins."""
     codes, sizes = [], []
-    truth, made = (read_frame(frame, schema).records.to_frame() for frame in (truth, made))
+    truth, made = (read_frame(frame[list(schema.names)], schema).records.to_frame() for frame in (truth, made))
     for column in schema.modelled:
         if column.is_numeric:
             numbers = [pd.to_numeric(frame[column.name]).to_numpy(float, na_value=np.nan) for frame in (truth, made)]
