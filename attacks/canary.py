@@ -179,10 +179,13 @@ class Conjunctions:
     def _numbers(self) -> list[tuple[str, float]]:
         """The numbers of the planted persons as they stand in the tables, with the columns that they stand in."""
         frames = [self.pair.present] if self.pair.other is None else [self.pair.present, self.pair.absent]
-        numeric = [column.name for column in self.pair.schema.modelled if column.is_numeric]
-        return [
-            (name, float(frame[name].iloc[-1])) for frame in frames for name in numeric if frame[name].notna().iloc[-1]
-        ]
+        out = []
+        for frame in frames:
+            for column in self.pair.schema.modelled:
+                found = frame[column.name].iloc[-1] if column.is_numeric else None
+                if found is not None and frame[column.name].notna().iloc[-1]:
+                    out.append((column.name, float(column.clock.number(found) if column.is_time else found)))
+        return out
 
     def learn(
         self, absent: Sequence[FloatVector], present: Sequence[FloatVector]

@@ -136,8 +136,9 @@ def _label(column: Column, code: int) -> str:
         return "missing"
     if not column.is_numeric:
         return column.labels[code]
-    edges = column.binning.edges
-    return f"{edges[code]:g} to {edges[code + 1]:g}"
+    bins = column.binning
+    edges = bins.edges[code : code + 1 if bins.is_point[code] else code + 2].tolist()
+    return " to ".join(str(column.literal(edge)) if column.is_time else f"{edge:g}" for edge in edges)
 
 
 def _inside(one: Exposed) -> Iterator[tuple[str, str, BoolVector, BoolVector]]:

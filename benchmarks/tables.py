@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dpsynth import Schema, Table
+from dpsynth import Records, Schema, Table
 from dpsynth.reading import read_frame
 
 Codes = npt.NDArray[np.int32]
@@ -102,13 +102,24 @@ def load(name: str, data: Path) -> Split:
         FileNotFoundError: the folder does not hold it.
         ValueError: a row does not fit the declared domain, so that rows would be lost.
     """
-    schema, frame = declared(name), raw(name, data)
-    codes = Table.encode(read_frame(frame, schema).records).codes
-    if len(codes) != len(frame):
-        raise ValueError(f"{name}: {len(frame) - len(codes)} rows do not fit {SOURCES[name].schema}")
+    rows = records(name, data)
+    codes = Table.encode(rows).codes
     order = np.random.default_rng(0).permutation(len(codes))
     cut = int(TRAIN_SHARE * len(codes))
-    return Split(name=name, schema=schema.released(), train=codes[order[:cut]], holdout=codes[order[cut:]])
+    return Split(name=name, schema=rows.schema.released(), train=codes[order[:cut]], holdout=codes[order[cut:]])
+
+
+def records(name: str, data: Path) -> Records:
+    """All rows of a benchmark table, as values.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    schema, frame = declared(name), raw(name, data)
+    rows = read_frame(frame, schema).records
+    if len(rows) != len(frame):
+        raise ValueError(f"{name}: {len(frame) - len(rows)} rows do not fit {SOURCES[name].schema}")
+    return rows
 
 
 def icd9_chapter(code: Any) -> str | None:

@@ -75,6 +75,7 @@ def _breaches(column: Column, cells: Cells) -> dict[str, np.ndarray]:
     """Which cells break which declared fact, and what reading does about it; shape (rows,) each."""
     rule = {"missing": "taken as missing", "other": 'taken as "other"', "drop_row": "row dropped"}[column.unknown or ""]
     what = {"integer": "not a whole number", "number": "not a number", "boolean": "not a declared spelling"}
+    what |= {"date": "not a date in the declared format", "datetime": "not a time in the declared format"}
     facts = {
         f"{what.get(column.type, 'not a declared value')}, {rule}": cells.kinds == UNKNOWN,
         f"missing although missing is not declared, {rule}": (cells.kinds == MISSING) & (not column.missing),

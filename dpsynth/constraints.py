@@ -13,7 +13,7 @@ takes too long, all of them are computed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from itertools import product
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.binning import Bins
 from dpsynth.contradictions import has_row, refusal, smallest
+from dpsynth.density import Density, Seasonal, Spread
 from dpsynth.errors import SchemaError, UsageError
 from dpsynth.expressions import parse
 from dpsynth.formulas import (
@@ -57,9 +59,10 @@ class _Parts:
 
     Args:
         low, high: Ends of each part, in grid steps (both included) or numbers (both left out, unless they are equal).
-        ladder: Cumulative measure of the parts, cell by cell: values (grid) or length.
+        ladder: Cumulative measure of the parts, cell by cell: values (grid) or length, times their mean density.
         measure, first: For each cell but the missing one, the measure of its parts, and that of all cells before.
         is_points: Whether a cell keeps single points only, so that its measure counts points.
+        density: How values lie inside cells; None if uniformly.
     """
 
     low: FloatArray
@@ -68,9 +71,10 @@ class _Parts:
     measure: FloatArray
     first: FloatArray
     is_points: BoolArray
+    density: Spread | None
 
     @classmethod
-    def of(cls, index: int, column: Column, formula: Formula) -> _Parts:
+    def of(cls, index: int, column: Column, formula: Formula, density: Spread | None) -> _Parts:
         bins = column.binning
         bounds = bounds_of(formula)
         low: FloatArray
@@ -92,16 +96,18 @@ class _Parts:
             low, high = np.concatenate([points[:-1], points]), np.concatenate([points[1:], points])
             weight = high - low
             cell = bins.encode(low).astype(np.int64)
-            keep = truth_of(formula, {index: low / 2 + high / 2})
+            keep = truth_of(formula, {index: low / 2 + high / 2}) & ~(bins.is_point[cell] & (low < high))
         keep = np.broadcast_to(keep, low.shape)
         has_length = np.bincount(cell[keep & (weight > 0)], minlength=bins.size) > 0
         keep = keep & ((weight > 0) | ~has_length[cell])
         order = np.flatnonzero(keep)[np.argsort(cell[keep], kind="stable")]
         low, high, cell, weight = low[order], high[order], cell[order], weight[order]
+        if density is not None:
+            weight = weight * _mean_density(density, cell, *_places(bins, cell, low, high))
         weight = np.where(has_length[cell], weight, 1.0)
         measure = np.bincount(cell, weights=weight, minlength=bins.size).astype(np.float64, copy=False)
         ladder = np.cumsum(weight)
-        return cls(low, high, ladder, measure, np.cumsum(measure) - measure, ~has_length)
+        return cls(low, high, ladder, measure, np.cumsum(measure) - measure, ~has_length, density)
 
     def share_of(self, whole: _Parts) -> FloatArray:
         """The share of `whole` that is kept, in each cell."""
@@ -109,8 +115,8 @@ class _Parts:
         return np.divide(same_kind, whole.measure, out=np.zeros_like(same_kind), where=whole.measure > 0)
 
     def draw(self, column: Column, codes: Codes, *, rng: np.random.Generator) -> FloatArray:
-        """A value of each cell, uniform over its parts; where it has none, over all of it."""
-        values = column.binning.decode(codes, rng=rng)
+        """A value of each cell, drawn from its parts; where it has none, from all of it."""
+        values = column.binning.decode(codes, rng=rng, density=self.density)
         rows = np.flatnonzero(np.append(self.measure, np.zeros(1))[np.minimum(codes, len(self.measure))] > 0)
         if not len(rows):
             return values
@@ -118,6 +124,8 @@ class _Parts:
         place = self.first[cell] + rng.random(len(rows)) * self.measure[cell]
         part = np.minimum(np.searchsorted(self.ladder, place, side="right"), len(self.low) - 1)
         low, high, share = self.low[part], self.high[part], rng.random(len(rows))
+        if self.density is not None:
+            share = _place_between(self.density, cell, *_places(column.binning, cell, low, high), share)
         if column.binning.starts is not None:
             drawn = np.minimum(low + np.floor(share * (high - low + 1)), high)
         else:
@@ -125,6 +133,35 @@ class _Parts:
             drawn = np.where(low == high, low, np.clip(inner, np.nextafter(low, high), np.nextafter(high, low)))
         values[rows] = from_steps(column, drawn)
         return values
+
+
+def _places(bins: Bins, cell: Values, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Where parts begin and end in their cells, from 0 to 1; as `_Parts` has their ends."""
+    if bins.starts is not None:
+        start, end, first = low, high + 1, bins.starts[:-1][cell].astype(np.float64)
+    else:
+        start, end, first = low / 2, high / 2, bins.edges[:-1][cell] / 2
+    width = np.where(bins.is_point | (bins.widths == 0), 1.0, bins.widths)[cell]
+    return np.clip((start - first) / width, 0.0, 1.0), np.clip((end - first) / width, 0.0, 1.0)
+
+
+_NARROW = 1e-6  # of a cell: in parts as small as that, the density counts as even
+
+
+def _mean_density(density: Spread, cell: Values, start: FloatArray, end: FloatArray) -> FloatArray:
+    """The mean of a density between two places of each cell."""
+    wide = end - start > _NARROW
+    held = density.share(cell, end) - density.share(cell, start)
+    return np.divide(held, end - start, out=np.ones(len(held)), where=wide)
+
+
+def _place_between(density: Spread, cell: Values, start: FloatArray, end: FloatArray, share: FloatArray) -> FloatArray:
+    """Where a share of what a density has between two places of each cell is reached, from 0 to 1 of the way."""
+    before, after = density.share(cell, start), density.share(cell, end)
+    place = density.place(cell, before * (1 - share) + after * share)
+    wide = end - start > _NARROW
+    way = np.divide(place - start, end - start, out=share.copy(), where=wide)
+    return np.clip(way, 0.0, np.nextafter(1.0, 0.0))
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
@@ -171,8 +208,8 @@ class _Knot:
     def proposal(self, number: int) -> tuple[Definition, ...]:
         """The columns that are computed in a round of drawing, counted from 0.
 
-        What all alternatives define is computed at once: accepted values are then uniform over what keeps the rules. Else
-        nothing is, in the first half of the rounds, because that would favour one alternative.
+        What all alternatives define is computed at once: accepted values are then those that drawing all of them, again and
+        again, would give. Else nothing is, in the first half of the rounds, because that would favour one alternative.
         """
         if len(self.definitions) == 1:
             return self.definitions[0]
@@ -204,10 +241,15 @@ class Rules:
     Args:
         table: The modelled columns.
         rules: All of which have to hold.
+        masses: For numeric columns, the mass of each cell, shape (size,), missing included: how values lie inside cells
+            follows from it (`dpsynth.density`). Those of other columns lie there uniformly.
+        cycles: For dates and times, the counts of the phases of each cycle that their days follow.
     """
 
     table: tuple[Column, ...]
     rules: tuple[_Rule, ...]
+    masses: Mapping[int, FloatArray] = field(default_factory=dict)
+    cycles: Mapping[int, Mapping[str, npt.NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schema: Schema) -> Rules:
@@ -254,6 +296,26 @@ class Rules:
         except SchemaError:
             return False
 
+    def shaped(
+        self, masses: Mapping[int, FloatArray], cycles: Mapping[int, Mapping[str, npt.NDArray[np.int64]]]
+    ) -> Rules:
+        """The same rules, for values that lie inside cells as these masses and cycles have it."""
+        return replace(self, masses=masses, cycles=cycles)
+
+    @cached_property
+    def densities(self) -> dict[int, Spread]:
+        """How the values of numeric columns lie inside their cells, by place; not where each cell holds one value."""
+        found: dict[int, Spread] = {}
+        for index, masses in self.masses.items():
+            bins = self.table[index].binning
+            if bins.is_point.all():
+                continue
+            found[index] = Density.of(bins, masses[: bins.size])
+            if index in self.cycles:
+                clock = self.table[index].clock
+                found[index] = Seasonal.of(bins, masses[: bins.size], found[index], clock, self.cycles[index])
+        return found
+
     def given(self, text: str, schema: Schema) -> Given:
         """These rules and a condition.
 
@@ -263,15 +325,15 @@ class Rules:
         formulas = conjuncts(parse(text), schema, when_missing=False)
         joined = _joined(("the condition", formula) for formula in formulas)
         asked = tuple(_Rule.of(name, formula, self.table) for name, formula in joined)
-        both = Rules(self.table, self.rules + asked)
+        both = replace(self, rules=self.rules + asked)
         tied = {column for knot in both._knots for column in knot.columns}
         rest = tuple(rule for rule in asked if rule.is_partial and tied & set(rule.columns))
-        proposal = Rules(self.table, tuple(rule for rule in both.rules if rule not in rest))
+        proposal = replace(self, rules=tuple(rule for rule in both.rules if rule not in rest))
         weights = [
             (rule.columns, rule.possible.astype(np.float64) if rule in rest else both._weight(rule, self))
             for rule in asked
         ]
-        return Given(weights, both, proposal, Rules(self.table, rest) if rest else None)
+        return Given(weights, both, proposal, replace(self, rules=rest) if rest else None)
 
     def holds(self, columns: Mapping[str, Values]) -> BoolArray:
         """Which rows keep all of it.
@@ -314,7 +376,7 @@ class Rules:
         return list(masks.items())
 
     def values(self, codes: Codes, *, rng: np.random.Generator) -> dict[str, Values]:
-        """A value for every cell, which keeps the rules wherever its row's cells can; numbers uniform over what they may be.
+        """A value for every cell, which keeps the rules wherever its row's cells can; numbers lie as `masses` have it.
 
         Args:
             codes: Shape (rows, columns).
@@ -351,7 +413,10 @@ class Rules:
         for rule in self.rules:
             if len(rule.columns) == 1 and rule.is_partial:
                 alone.setdefault(rule.columns[0], []).append(rule.formula)
-        return {i: _Parts.of(i, self.table[i], AllOf(tuple(formulas))) for i, formulas in alone.items()}
+        return {
+            i: _Parts.of(i, self.table[i], AllOf(tuple(formulas)), self.densities.get(i))
+            for i, formulas in alone.items()
+        }
 
     def _weight(self, rule: _Rule, before: Rules) -> FloatArray:
         """The chance that values which keep the rules `before` keep a rule, in each cell of its columns."""
@@ -359,7 +424,7 @@ class Rules:
             return rule.possible.astype(np.float64)
         index = rule.columns[0]
         column = self.table[index]
-        whole = before._parts.get(index) or _Parts.of(index, column, AllOf(()))
+        whole = before._parts.get(index) or _Parts.of(index, column, AllOf(()), self.densities.get(index))
         share = self._parts[index].share_of(whole)
         return np.append(share, rule.certain[len(share) :])
 
@@ -368,7 +433,23 @@ class Rules:
         if not column.is_numeric:
             return codes.copy()
         parts = self._parts.get(index)
-        return column.binning.decode(codes, rng=rng) if parts is None else parts.draw(column, codes, rng=rng)
+        if parts is not None:
+            return parts.draw(column, codes, rng=rng)
+        return column.binning.decode(codes, rng=rng, density=self.densities.get(index))
+
+    def _thinned(self, index: int, codes: Codes, steps: FloatArray, *, rng: np.random.Generator) -> BoolArray:
+        """Which computed values stay: a part in proportion to their density, so that they lie as drawn ones would."""
+        density, bins = self.densities.get(index), self.table[index].binning
+        chance = rng.random(len(codes))
+        if density is None:
+            return chance <= 1
+        cell = np.minimum(codes, bins.size - 1)
+        here = np.where(np.isnan(steps), 0.0, steps)
+        start, end = _places(bins, cell, here, here)
+        wide = end - start > _NARROW
+        held = density.share(cell, end) - density.share(cell, start)
+        height = np.divide(held, end - start, out=density.height(cell, start), where=wide)
+        return np.isnan(steps) | (chance * density.ceiling(cell) <= height)
 
     def _settle(self, drawn: dict[int, Values], codes: Codes, knot: _Knot, *, rng: np.random.Generator) -> None:
         """Draws the values of a knot again in rows that break it and can keep it."""
@@ -390,6 +471,7 @@ class Rules:
                 i, sums = definition.column, definition.value(values)
                 values[i] = np.where(np.isnan(sums) | np.isnan(values[i]), values[i], sums)
                 keeps &= spans[i].at(codes[rows, i]).holds(values[i])
+                keeps &= self._thinned(i, codes[rows, i], values[i], rng=rng)
             keeps &= _keeps(knot.rules, values, len(rows))
             for i in knot.columns:
                 drawn[i][rows[keeps]] = from_steps(self.table[i], values[i][keeps])

@@ -24,10 +24,11 @@ from dpsynth import reading
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.base import BoolVector, FloatVector, IntVector, PersonRecords, ReviewSample
 from dpsynth.counting.engines import Source, check_source, open_store
+from dpsynth.dates import CYCLES
 from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
 from dpsynth.external import Program
 from dpsynth.ledger import Reservation
-from dpsynth.mechanisms.base import Columns, IntArray, Measurement
+from dpsynth.mechanisms.base import Columns, CycleCounts, IntArray, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
@@ -318,6 +319,30 @@ class Curator(Private):
         return Measurement(
             columns=columns,
             values=values,
+            sigma_squared=mechanism.sigma_squared,
+            cost=cost,
+            throw_away=not isinstance(self._reservation, Reservation),
+        )
+
+    def measure_cycle(self, column: int, cycle: str, mechanism: DiscreteGaussian) -> CycleCounts:
+        """The number of rows with a date or time of `column` in each phase of a cycle, with noise.
+
+        Args:
+            column: A date or datetime column, as an index into the modelled ones.
+            cycle: One of `dates.CYCLES`.
+        Privacy: each row is in one phase or, where the date is missing, in none: as `measure` of one column.
+        """
+        self._here()
+        declared = self.schema.modelled[column]
+        cost = mechanism.cost(l2_squared=self.unit.l2_squared)
+        self._reservation.spend(cost, purpose="cycles of dates")
+        numbers, rows = self._store.numbers(declared.name)
+        exact = np.zeros(CYCLES[cycle], dtype=np.int64)
+        np.add.at(exact, declared.clock.phases(cycle, numbers), rows)
+        return CycleCounts(
+            column=column,
+            cycle=cycle,
+            values=mechanism.add_noise(exact, rng=self._rng),
             sigma_squared=mechanism.sigma_squared,
             cost=cost,
             throw_away=not isinstance(self._reservation, Reservation),

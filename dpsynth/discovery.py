@@ -1,8 +1,8 @@
 """Discovery: what a schema leaves open is learned from the rows, under the budget of the release.
 
 Values of a category are those that enough units have (`mechanisms.partition_selection`); rarer ones fold into "other".
-Bounds and bins of a number come from a tree: rows are counted, with noise, in the cells of a grid that is the same for
-every table, and cells that hold much are cut finer, round after round. Each round counts disjoint cells that cover
+Bounds and bins of a number or a date come from a tree: rows are counted, with noise, in the cells of a grid that is the
+same for every table, and cells that hold much are cut finer, round after round. Each round counts disjoint cells that cover
 everything, so it costs what one marginal costs, and what is counted again is averaged.
 
 Source of the idea: Cormode, Procopiuc, Srivastava, Shen, Yu. Differentially private spatial decompositions. ICDE 2012,
@@ -177,6 +177,7 @@ def _numbers(curator: Curator, column: Column, *, rho: Fraction) -> Discovered:
         cells = _averaged(cells, look(_cut(column, cells, wanted), (1 - _FIRST) / _ROUNDS))
     sigma = float(np.sqrt(cells.variance.max()))
     cells, least = _trimmed(column, cells)
+    cells = _stretched(column, cells)
     return Discovered(
         column=_done(column, **_domain(column, cells, wanted)),
         facts=column.discover,
@@ -189,22 +190,25 @@ def _numbers(curator: Curator, column: Column, *, rho: Fraction) -> Discovered:
 
 def _step(column: Column) -> float | None:
     """The step of the grid on which a column's values lie; None for a continuous one."""
-    if column.type == "number":
-        return None if column.decimals is None else 10.0**-column.decimals
-    return 1.0
+    return None if column.grid is None else 10.0**-column.grid
+
+
+def _after(column: Column, value: float) -> float:
+    """The next value after one that the column can have."""
+    if column.grid is None:
+        return float(np.nextafter(value, np.inf))
+    return float((exact(value) * 10**column.grid + 1) / 10**column.grid)
 
 
 def _grid(column: Column) -> FloatVector:
-    """Where every table is first looked at: zero, and one, two and five times the powers of ten, in declared bounds."""
-    step = _step(column)
+    """Where every table is first looked at, in declared bounds; each atom is looked at alone."""
     low, high = (_snapped(column, bound, up) for bound, up in ((column.minimum, True), (column.maximum, False)))
     if low is not None and high is not None:
-        return _on_grid(column, _parts(low, high, 2 * _PARTS))
-    places = range(-15 if step is None else -(column.decimals or 0), 16)
-    positive = np.array([float(f"{digit}e{place}") for place in places for digit in (1, 2, 5)])
-    positive = positive[positive <= 2 * column.largest_bound]
-    after_zero = np.nextafter(0, 1) if step is None else step
-    edges = np.unique(np.concatenate([-positive[::-1], [0.0, after_zero], positive]))
+        edges = _on_grid(column, _parts(low, high, 2 * _PARTS))
+    else:
+        edges = _decades(column) if column.is_time else _powers(column)
+    atoms = [float(column.step(atom)) for atom in column.atoms or ()]
+    edges = np.unique(np.concatenate([edges, atoms, [_after(column, atom) for atom in atoms]]))
     if low is not None:
         edges = np.concatenate([[low], edges[edges > low]])
     if high is not None:
@@ -212,12 +216,30 @@ def _grid(column: Column) -> FloatVector:
     return edges
 
 
-def _snapped(column: Column, bound: float | None, up: bool) -> float | None:
+def _powers(column: Column) -> FloatVector:
+    """Zero, which is a cell of its own, and one, two and five times the powers of ten."""
+    places = range(-15 if column.grid is None else -column.grid, 16)
+    positive = np.array([float(f"{digit}e{place}") for place in places for digit in (1, 2, 5)])
+    positive = positive[positive <= 2 * column.reach[1]]
+    return np.unique(np.concatenate([-positive[::-1], [0.0, _after(column, 0.0)], positive]))
+
+
+def _decades(column: Column) -> FloatVector:
+    """The first days of the years 1800, 1810, ... 2200, as far as the column's format can write them."""
+    first, last = column.reach
+    days = np.array([column.step(f"{year}-01-01") for year in range(1800, 2201, 10)], dtype=np.float64)
+    return np.concatenate([[first], days[(days > first) & (days <= last)], [last + 1]])
+
+
+def _snapped(column: Column, bound: float | str | None, up: bool) -> float | None:
     """A declared bound as the nearest value inside it that the column can have."""
-    if bound is None or (step := _step(column)) is None:
-        return bound
-    scale = 10 ** (column.decimals or 0) if column.type == "number" else 1
-    return float((math.ceil if up else math.floor)(exact(bound) * scale) * exact(step))
+    if bound is None:
+        return None
+    number = column.step(bound)
+    if (step := _step(column)) is None:
+        return number
+    scale = 10 ** (column.grid or 0)
+    return float((math.ceil if up else math.floor)(exact(number) * scale) * exact(step))
 
 
 def _parts(low: float, high: float, parts: int) -> FloatVector:
@@ -239,7 +261,7 @@ def _cut(column: Column, cells: _Cells, wanted: int) -> FloatVector:
     inner = [
         _on_grid(column, _parts(low, high, _PARTS))
         for low, high in zip(cells.edges[:-1][heavy], cells.edges[1:][heavy], strict=True)
-        if low != 0 or high != np.nextafter(0, 1)
+        if high != np.nextafter(low, np.inf)
     ]
     return np.unique(np.concatenate([cells.edges, *inner]))
 
@@ -295,22 +317,40 @@ def _trimmed(column: Column, cells: _Cells) -> tuple[_Cells, int]:
     return _Cells(cells.edges[first : last + 2], cells.rows[kept], cells.variance[kept]), least
 
 
+def _stretched(column: Column, cells: _Cells) -> _Cells:
+    """With cells that hold nothing up to the atoms outside: that an atom is a value of the column is declared."""
+    atoms = [float(column.step(atom)) for atom in column.atoms or ()]
+    last = [_after(column, atom) for atom in atoms] if column.maximum is None else []
+    before = [atom for atom in [min(atoms, default=math.inf)] if atom < cells.edges[0]]
+    behind = [after for after in [max(last, default=-math.inf)] if after > cells.edges[-1]]
+    first, end = np.zeros(len(before)), np.zeros(len(behind))
+    return _Cells(
+        np.concatenate([before, cells.edges, behind]),
+        np.concatenate([first, cells.rows, end]),
+        np.concatenate([first, cells.variance, end]),
+    )
+
+
 def _domain(column: Column, cells: _Cells, wanted: int) -> dict[str, Any]:
     """Bounds and bins in the words of a schema."""
     low, high = float(cells.edges[0]), float(cells.edges[-1])
-    step = _step(column)
-    if column.type == "integer":
+    if column.type != "number":
         last = high if column.maximum is not None else high - 1
         values = int(last - low) + 1
+        bounds = {"minimum": _word(column, low), "maximum": _word(column, last)}
         if "bins" not in column.discover:
-            bins = None if column.bins is None else min(column.bins, values)
-            return {"minimum": int(low), "maximum": int(last), "bins": bins}
+            return {**bounds, "bins": None if column.bins is None else min(column.bins, values)}
         if values <= ONE_CELL_EACH:
-            return {"minimum": int(low), "maximum": int(last)}
+            return bounds
         cuts = [int(edge) for edge in _merged(cells, wanted)]
-        if cuts[-1] - cuts[-2] > 1 and column.maximum is None:
-            cuts[-1] -= 1  # the last edge is a value of the last bin
-        return {"minimum": None, "maximum": None, "edges": tuple(cuts)}
+        if column.maximum is None:  # the last edge is a value of the last bin
+            alone = cuts[-1] - cuts[-2] == 1
+            if not alone:
+                cuts[-1] -= 1
+            elif cuts[-2] in map(column.step, column.atoms or ()) or (column.is_time and cuts[-1] > column.reach[1]):
+                cuts[-2:] = [cuts[-2]]
+        return {"minimum": None, "maximum": None, "edges": tuple(_word(column, cut) for cut in cuts)}
+    step = _step(column)
     if "bins" not in column.discover:
         wide = wanted * (step or 1e-12 * max(abs(low), abs(high), 1e-12))  # what equal parts need at least
         if high - low < wide and column.maximum is None:
@@ -319,6 +359,11 @@ def _domain(column: Column, cells: _Cells, wanted: int) -> dict[str, Any]:
             low = high - wide
         return {"minimum": low, "maximum": high, "bins": wanted}
     return {"minimum": None, "maximum": None, "edges": tuple(_merged(cells, wanted))}
+
+
+def _word(column: Column, step: float) -> int | str:
+    """A bound of a column that counts in whole numbers, in the word of a schema."""
+    return column.clock.iso(step) if column.is_time else int(step)
 
 
 def _merged(cells: _Cells, wanted: int) -> list[float]:

@@ -1,9 +1,11 @@
-"""Proposes a schema for a file, with blanks for a person to fill in from public knowledge.
+"""Proposes a schema for a file, which leaves open what a person does not fill in from public knowledge.
 
 Types and roles are guesses from column names and storage types, which are public, and a guess errs towards dropping or
-protecting a column. Then the first rows are looked at, and a column of values that look like identifiers or free text is
-proposed to be dropped; nothing else follows from the rows. No value, bound, category or count is ever printed. But which
-columns look like what is a fact about the rows: such a draft is as private as they are until a person has gone through it.
+protecting a column. Bounds, bins and values are left to discovery, which costs budget. Then the first rows are looked at:
+a column of values that look like identifiers or free text is proposed to be dropped, and one whose name sounds like a
+time and whose values are plain numbers is none; nothing else follows from the rows. No value, bound, category or count is
+ever printed. But which columns look like what is a fact about the rows: such a draft is as private as they are until a
+person has gone through it.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpsynth import reading
+from dpsynth.dates import TIMES, Clock
 from dpsynth.errors import DataFileError, OperationError
-from dpsynth.identifiers import Look, look
-from dpsynth.reading import csv_header, is_parquet, open_parquet, storage_kind
-from dpsynth.schema import FORMAT, Read, is_plain, quoted, toml_value
+from dpsynth.identifiers import look
+from dpsynth.reading import Glance, csv_header, is_parquet, open_parquet, storage_kind
+from dpsynth.schema import FORMAT, NUMERIC, TYPES, Read, is_plain, quoted, toml_value
 
 ROWS = 2000
 """How many rows are looked at, at most."""
 
 _DELIMITERS = (",", ";", "\t", "|")
+_SAVES = "declare what is public: it saves budget"
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _LOOKS_LIKE_A_VALUE = re.compile(
     r"\s*|[-+]?[\d.,]+([eE][-+]?\d+)?%?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|.*@.*|\d{2}:\d{2}.*"
 )
@@ -48,7 +53,9 @@ _ALWAYS_IDENTIFIERS = _words(
 _TEXTS = _words(
     "note notes comment comments description text remark remarks narrative message free memo transcript agent"
 )
-_TIMES = _words("date dob birthdate birthday timestamp datetime time created updated admitted discharged")
+_DATES = _words("date dob birthdate birthday admitted discharged")
+_MOMENTS = _words("timestamp datetime time created updated")
+_SPANS = _words("in to spent since until between per days hours minutes seconds")
 _CATEGORIES = _words(
     "sex gender race ethnicity hispanic country nationality state region province county city district site zip "
     "postcode postal marital married type code class category group status occupation job industry plan language "
@@ -110,7 +117,7 @@ def draft(path: str | Path, *, unit: str | None = None, names_only: bool = False
     _check_names(names, shown, is_csv=read is not None)
     if unit is not None and unit not in names:
         raise DataFileError(f"{shown} has no column {quoted(unit)} to say whose row it is: name one of its columns")
-    looks = {} if names_only else _looks(path, read)
+    seen = {} if names_only else _seen(path, read)
     lines = _head(path, unit, names_only=names_only)
     if read is not None:
         lines += [
@@ -121,13 +128,13 @@ def draft(path: str | Path, *, unit: str | None = None, names_only: bool = False
             "",
         ]
     for name, kind in zip(names, kinds, strict=True):
-        proposal = _proposal(name, kind, looks.get(name), is_unit=name == unit)
+        proposal = _proposal(name, kind, seen.get(name, Glance([], 0)), is_unit=name == unit)
         lines += ["[[column]]", f"name    = {toml_value(name)}", *proposal, ""]
     return "\n".join(lines)
 
 
-def _looks(path: Path, read: Read | None) -> dict[str, Look]:
-    """What the first values of each column look like, where they look like something."""
+def _seen(path: Path, read: Read | None) -> dict[str, Glance]:
+    """The first values of each column."""
     try:
         import phonenumbers  # noqa: F401 - found missing here, before a row is read
         import stdnum  # noqa: F401
@@ -135,8 +142,7 @@ def _looks(path: Path, read: Read | None) -> dict[str, Look]:
         raise OperationError(
             "looking at values needs python-stdnum and phonenumbers: install them, or add --names-only"
         ) from None
-    looks = {name: look(seen) for name, seen in reading.glance(path, read, ROWS).items()}
-    return {name: found for name, found in looks.items() if found is not None}
+    return reading.glance(path, read, ROWS)
 
 
 def _head(path: Path, unit: str | None, *, names_only: bool) -> list[str]:
@@ -156,8 +162,8 @@ def _head(path: Path, unit: str | None, *, names_only: bool) -> list[str]:
     )
     return [
         *origin,
-        "# Correct the guesses, and fill in the blanks from public knowledge (a codebook, a form, a law) or with round bounds",
-        "# chosen without looking at the data.",
+        '# Correct the guesses. What says "discover" a release finds under its own budget. What you declare instead, from',
+        "# public knowledge (a codebook, a form, a law) or as round bounds chosen without looking at the data, saves budget.",
         f"schema     = {toml_value(FORMAT)}",
         'status     = "draft"  # release refuses until this line is removed',
         f"table      = {toml_value(table)}",
@@ -168,39 +174,51 @@ def _head(path: Path, unit: str | None, *, names_only: bool) -> list[str]:
     ]
 
 
-def _proposal(name: str, kind: str | None, seen: Look | None, *, is_unit: bool) -> list[str]:
+def _proposal(name: str, kind: str | None, glance: Glance, *, is_unit: bool) -> list[str]:
     """The keys of one column, and comments where something is left to do.
 
     What its values look like can turn a column into one that is dropped, and never the other way.
     """
+    seen = look(glance) if glance.texts else None
     words = _split(name)
     if is_unit:
         return ['type    = "identifier"  # the unit column', 'role    = "direct_identifier"']
     type_ = _type(words, kind)
+    is_span = type_ == "category" and bool(words & _MOMENTS and words & _SPANS)
+    if (type_ in TIMES or is_span) and kind in ("csv", "text") and _are_numbers(glance):
+        type_ = _type(words - _DATES - _MOMENTS, kind)
+        type_ = "integer" if type_ == "category" and all("." not in text for text in glance.texts) else type_
+        type_ = "number" if type_ in ("category", "ordinal", "boolean") else type_
     looks = f"; looks like {seen.words}" if seen is not None else ""
     if type_ == "identifier" or (seen is not None and seen.type == "identifier"):
         fakes = [f'# format = "{seen.format}"  # fakes in place of it'] if seen is not None and seen.format else []
         return [f'type    = "identifier"  # dropped{looks}', *fakes, 'role    = "direct_identifier"']
     if type_ == "text" or seen is not None:
-        return [f'type    = "text"  # dropped{looks or _why_text(words, kind)}', *_role(words)]
+        why = looks or (": nested values and durations are not supported" if kind is None else "")
+        return [f'type    = "text"  # dropped{why}', *_role(words)]
     lines = [f"type    = {toml_value(type_)}{_alternatives(kind)}"]
-    if type_ in ("integer", "number"):
-        lines += ["# minimum =", "# maximum ="]
-    elif type_ in ("category", "ordinal"):
-        lines += ["# values  = []" + ("  # from low to high" if type_ == "ordinal" else "")]
+    if type_ in NUMERIC:
+        lines += [f'minimum = "discover"  # or {_SAVES}', 'maximum = "discover"', 'bins    = "discover"']
+        if type_ in TIMES and kind in ("csv", "text"):
+            lines += [f"# format  = {toml_value(Clock(type_).written)}  # as strftime has it"]
+    elif type_ == "category":
+        lines += [f'values  = "discover"  # or {_SAVES}']
+    elif type_ == "ordinal":
+        lines += ["# values  = []  # from low to high"]
     elif kind != "boolean":
         lines += ['# true    = ["1"]', '# false   = ["0"]']
     return [*lines, "missing = true  # or remove", *_role(words)]
 
 
+def _are_numbers(glance: Glance) -> bool:
+    """Whether values are plain numbers, and not dates without signs between their parts, such as 20200131."""
+    texts = [text.strip() for text in glance.texts]
+    plain = bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
+    return plain and not all(len(text) in (8, 12, 14) and text.startswith(("1", "2")) for text in texts)
+
+
 def _alternatives(kind: str | None) -> str:
-    return "  # or integer, number, category, ordinal, boolean, identifier, text" if kind == "csv" else ""
-
-
-def _why_text(words: frozenset[str], kind: str | None) -> str:
-    if words & _TIMES or kind is None:
-        return ": dates, times and nested values are not supported yet"
-    return ""
+    return f"  # or {', '.join(TYPES)}" if kind == "csv" else ""
 
 
 def _role(words: frozenset[str]) -> list[str]:
@@ -215,10 +233,13 @@ def _type(words: frozenset[str], kind: str | None) -> str:
         return "identifier"
     if kind is None or (words & _TEXTS and kind in ("csv", "text")):
         return "text"
-    if words & _TIMES and kind in ("csv", "text"):
-        return "text"
-    if kind == "boolean":
-        return "boolean"
+    if kind in ("boolean", *TIMES):
+        return kind
+    if kind in ("csv", "text"):
+        if words & _MOMENTS and not words & _SPANS:
+            return "datetime"
+        if words & _DATES:
+            return "date"
     by_name = [("ordinal", _ORDINALS), ("category", _CATEGORIES)]
     if kind == "csv":
         by_name += [("number", _NUMBERS), ("integer", _INTEGERS), ("boolean", _BOOLEANS)]

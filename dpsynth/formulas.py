@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -211,22 +211,33 @@ class _Binder:
     def _sum(self, side: Place | Value, first: Column, at: int) -> tuple[Terms, Fraction]:
         """A side of a comparison of numbers: its columns, which count in the steps of the first one, and its number."""
         if not isinstance(side, Place):
-            if isinstance(side, Fraction):
-                return (), side
-            refuse(first.name, at, f" is {_article(first)} and compares with numbers, not with {shown(side)}")
+            return (), _number(first, side, at)
         terms = tuple((sign, self._index(name, at)) for sign, name in side.terms)
         for _, index in terms:
             column = self.columns[index]
             if not column.is_numeric:
                 refuse(column.name, at, f" is {_article(column)}: only numbers can be added")
-            if decimals_of(column) != decimals_of(first):
+            if not _share_steps(first, column):
                 refuse(first.name, at, f" and {quoted(column.name)} need the same type and decimals to compare")
         return terms, side.plus
+
+    def _check_times(self, terms: Terms, others: Terms, right: Place | Value, at: int) -> None:
+        """Refuses sums of dates or times that are neither a time, compared with one, nor how long it is between two."""
+        times = [sign for sign, index in terms if self.columns[index].is_time]
+        times += [-sign for sign, index in others if self.columns[index].is_time]
+        wanted = int(isinstance(right, str))
+        if not times or sum(times) == wanted:
+            return
+        column = next(self.columns[index] for _, index in terms + others if self.columns[index].is_time)
+        if len(terms) == 1 and not isinstance(right, Place):
+            _refuse_value(column, right, at)
+        refuse(column.name, at, f" is {_article(column)}: add days or seconds to it, or subtract another {column.type}")
 
     def _numbers(self, left: Place, op: Op, right: Place | Value, at: int) -> Formula:
         """left op right, as bounds."""
         first = self.columns[self._index(left.column, at)]
         (terms, plus), (others, other_plus) = self._sum(left, first, at), self._sum(right, first, at)
+        self._check_times(terms, others, right, at)
         value = other_plus - plus
         columns = [index for _, index in terms + others]
         for index in columns:
@@ -236,7 +247,7 @@ class _Binder:
                 refuse(self.columns[index].name, at, why)
         if len(columns) > MAX_TERMS:
             refuse(first.name, at, f" is compared in a sum of more than {MAX_TERMS} columns")
-        decimals = decimals_of(first)
+        decimals = first.grid
         grid = decimals is not None
         if not grid and op in ("==", "!="):
             if others and value:
@@ -337,9 +348,30 @@ def _article(column: Column) -> str:
     return f"{'an' if column.type[0] in 'aeiou' else 'a'} {column.type}"
 
 
-def decimals_of(column: Column) -> int | None:
-    """The grid of a numeric column: multiples of 10 ** -decimals, or None for a continuous one."""
-    return 0 if column.type == "integer" else column.decimals
+def _number(column: Column, value: Value, at: int) -> Fraction:
+    """What a numeric column is compared with; of dates and times, their number."""
+    if column.is_time and isinstance(value, str):
+        try:
+            return column.clock.number(value)
+        except ValueError:
+            refuse(value, at, " is no date or time in ISO 8601, such as '2020-01-31' or '2020-01-31T12:00:00'")
+    if isinstance(value, Fraction):
+        return value
+    _refuse_value(column, value, at)
+
+
+def _refuse_value(column: Column, value: Value, at: int) -> NoReturn:
+    wanted = "ISO 8601 texts in quotes" if column.is_time else "numbers"
+    refuse(column.name, at, f" is {_article(column)} and compares with {wanted}, not with {shown(value)}")
+
+
+def _share_steps(one: Column, other: Column) -> bool:
+    """Whether numbers of two columns count the same; whole numbers count how long it is between dates or times."""
+    if one.is_time and other.is_time:
+        return one.type == other.type and one.clock.unit == other.clock.unit
+    if one.is_time or other.is_time:
+        return "integer" in (one.type, other.type)
+    return one.grid == other.grid
 
 
 # ---- what a formula says about values ------------------------------------------------------------------------------
@@ -347,7 +379,7 @@ def decimals_of(column: Column) -> int | None:
 
 def in_steps(column: Column, values: Values) -> Values:
     """Values in the units of bounds: grid steps where there is a grid; codes stay codes."""
-    decimals = decimals_of(column)
+    decimals = column.grid
     if not column.is_numeric or decimals is None:
         return values
     return np.rint(values * 10.0**decimals) if decimals else values
@@ -355,7 +387,7 @@ def in_steps(column: Column, values: Values) -> Values:
 
 def from_steps(column: Column, steps: FloatArray) -> FloatArray:
     """Values from the units of bounds."""
-    return steps / 10.0 ** (decimals_of(column) or 0)
+    return steps / 10.0 ** (column.grid or 0)
 
 
 def sum_of(terms: Terms, values: Mapping[int, Values]) -> FloatArray:

@@ -68,8 +68,8 @@ class Span:
         bins, gap = column.binning, column.missing
         grid = bins.starts is not None
         low = bins.edges[:-1] if bins.starts is None else bins.starts[:-1]
-        high = bins.edges[1:] if bins.starts is None else bins.starts[1:] - 1
-        half_open = np.full(bins.size, not grid)
+        high = np.where(bins.is_point, low, bins.edges[1:] if bins.starts is None else bins.starts[1:] - 1)
+        half_open = ~bins.is_point & (not grid)
         half_open[-1] = False
         missing = np.arange(column.size) == bins.size
         pad = [0.0] * gap

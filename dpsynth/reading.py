@@ -7,6 +7,7 @@ What happens to a row depends on that row and on the schema alone:
     a number beyond the bounds                          goes to the nearest bound; finer than `decimals`: rounded
     an undeclared, unparsable or out-of-type cell       follows the column's `unknown`: missing, other or drop_row
     a missing cell where missing is not allowed         the same
+    a time finer than its column counts                 is cut off; a time with a zone is taken at UTC
     a row with too few or too many cells (CSV)          is dropped: nobody can say which cell is which
     a row without a unit id                             is dropped
 
@@ -24,6 +25,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -35,6 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpsynth.dates import DAY, FIRST, TIMES, seconds_of
 from dpsynth.errors import DataFileError, OperationError
 from dpsynth.schema import FALSE_TEXTS, OTHER, TRUE_TEXTS, Column, Read, Schema, is_plain, quoted
 from dpsynth.table import Records, Values, arrow_texts, storage
@@ -62,6 +65,7 @@ _MISSING: Cell = (0.0, MISSING)
 _UNKNOWN: Cell = (0.0, UNKNOWN)
 _INSIDE_QUOTES = re.compile(r'(?:[^"]++|"")*+')
 _BLANKS = " \t"
+_A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _PLAIN_NUMBER = r"\A-?[0-9]{1,18}(\.[0-9]{1,18})?(e[+-]?[0-9]{1,2})?\z"
 _NUMBER = re.compile(r"[ \t]*+[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?[ \t]*+")
 
@@ -330,14 +334,14 @@ def check_stored(stored: pa.Schema, schema: Schema, where: str) -> None:
 def _check_kinds(kinds: dict[str, tuple[str, str | None]], schema: Schema, where: str) -> None:
     for column in schema.modelled:
         stored, kind = kinds[column.name]
-        if kind is None:
+        if kind is None or (kind in TIMES and not column.is_time):
             raise DataFileError(
                 f"column {quoted(column.name)} of {where} is stored as {quoted(stored)}, which cannot be read as "
                 f'{column.type}: convert it, or declare type = "text" to drop it'
             )
     if schema.unit_column is not None:
         stored, kind = kinds[schema.unit_column]
-        if kind in (None, "boolean", "float"):  # a float has lost which id it was
+        if kind in (None, "boolean", "float", *TIMES):  # a float has lost which id it was
             raise DataFileError(
                 f"the unit column {quoted(schema.unit_column)} of {where} is stored as {quoted(stored)}: store it as "
                 "integers or texts"
@@ -350,7 +354,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def storage_kind(stored: pa.DataType) -> str | None:
-    """What cells of an Arrow type are; None for times, and for what is no single value."""
+    """What cells of an Arrow type are; None for times of day, durations, and what is no single value."""
     if isinstance(stored, pa.BaseExtensionType):
         return storage_kind(stored.storage_type)
     if pa.types.is_dictionary(stored):
@@ -361,6 +365,8 @@ def storage_kind(stored: pa.DataType) -> str | None:
         "float": tests.is_floating(stored),
         "decimal": tests.is_decimal(stored),
         "boolean": tests.is_boolean(stored),
+        "date": tests.is_date(stored),
+        "datetime": tests.is_timestamp(stored),
         "null": tests.is_null(stored),
         "text": _is_text(stored) or _is_bytes(stored),
     }
@@ -387,7 +393,7 @@ def _frame_kind(dtype: Any) -> str | None:
         return storage_kind(dtype.pyarrow_dtype)
     if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
         return "text"
-    kinds = {"i": "integer", "u": "integer", "f": "float", "b": "boolean"}
+    kinds = {"i": "integer", "u": "integer", "f": "float", "b": "boolean", "M": "datetime"}
     return None if isinstance(dtype, pd.SparseDtype) else kinds.get(dtype.kind)
 
 
@@ -666,6 +672,52 @@ def _unit_id(stored: object) -> bytes | None:
 # ---- a column's cells, from each kind of storage -----------------------------------------------------------------
 
 
+def _cells(column: Column, objects: Iterable[object]) -> Cells:
+    """Cells of stored objects."""
+    return (
+        _moment_cells(column, list(objects)) if column.is_time else Cells.of(list(map(_cell_reader(column), objects)))
+    )
+
+
+def _moment_cells(column: Column, objects: Sequence[object]) -> Cells:
+    """Cells of a date or datetime column: dates and times of Python and NumPy, and texts, as the format has them.
+
+    A stored number is taken for the text that it spells: 20200131 may be a date.
+    """
+    seconds = np.full(len(objects), FIRST - 1, dtype=np.int64)  # none
+    gaps = np.zeros(len(objects), dtype=bool)
+    texts = [""] * len(objects)
+    for row, stored in enumerate(objects):
+        found = _native(stored)
+        if isinstance(found, bytes):
+            found = found.decode("utf-8", "surrogateescape")
+        if _is_gap(found):
+            gaps[row] = True
+        elif isinstance(found, date):
+            seconds[row] = seconds_of(found)
+        elif not isinstance(found, bool):
+            texts[row] = next(iter(_spellings(found)), "")
+    numbers = column.clock.of_seconds(seconds)
+    spelled = _text_numbers(column, texts)
+    return _numeric(column, np.where(np.isnan(numbers), spelled, numbers), gaps)
+
+
+def _text_numbers(column: Column, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """The number of each text of a date or datetime column, NaN where it is none."""
+    try:
+        array = arrow_texts(texts)
+    except UnicodeEncodeError:  # broken characters, of which no date is made
+        array = arrow_texts([text if text.isascii() else "" for text in texts])
+    return column.clock.parse(array)
+
+
+def _time_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
+    """Cells of a date or datetime column from the texts of a CSV file; blanks around a text do not matter."""
+    known = set(marks)
+    gaps = np.fromiter((text in known or text.strip(_BLANKS) in known for text in texts), np.bool_, len(texts))
+    return _numeric(column, _text_numbers(column, texts), gaps)
+
+
 def _label_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
     """Cells of a category, ordinal or boolean column from the texts of a CSV file; `marks` mean "missing"."""
     if "values" in column.discover:
@@ -701,6 +753,12 @@ def _number_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) ->
     return _numeric(column, numbers, gaps)
 
 
+def _csv_reader(column: Column) -> Callable[[Column, Sequence[str], Sequence[str]], Cells]:
+    if column.is_time:
+        return _time_cells
+    return _number_cells if column.is_numeric else _label_cells
+
+
 def _numeric(column: Column, numbers: npt.NDArray[np.float64], gaps: BoolVector) -> Cells:
     """Cells of a numeric column; the rules are `_cell_reader`'s.
 
@@ -722,7 +780,10 @@ def _arrow_cells(column: Column, array: pa.Array) -> Cells:
     if pa.types.is_null(array.type):
         return _of_distinct(column, [], np.full(len(array), -1, dtype=np.intp))
     stored = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if column.is_numeric and storage_kind(stored) in ("integer", "float", "decimal") and stored == array.type:
+    if storage_kind(stored) in TIMES:
+        return _stored_times(column, array.dictionary_decode() if stored != array.type else array)
+    plain = stored == array.type and not column.is_time
+    if plain and column.is_numeric and storage_kind(stored) in ("integer", "float", "decimal"):
         numbers = _filled(array.cast(pa.float64(), safe=False), math.nan, np.float64)
         return _numeric(column, np.where(np.isinf(numbers), np.nan, numbers), np.isnan(numbers))
     values, rows = _distinct(array)
@@ -734,7 +795,7 @@ def _of_distinct(column: Column, values: Sequence[object], rows: IntVector) -> C
     if "values" in column.discover:
         gaps = np.array([_is_gap(value) for value in values] + [True])
         return Cells.named([_label(value) for value in values], np.where(gaps[rows], -1, rows))
-    cells = Cells.of([*map(_cell_reader(column), values), _MISSING])
+    cells = _cells(column, [*values, None])
     return cells.take(np.where(rows < 0, len(values), rows))
 
 
@@ -744,6 +805,17 @@ def _label(stored: object) -> str | None:
     if isinstance(found, bytes):
         return found.decode("utf-8", "surrogateescape")
     return next(iter(() if _is_gap(found) else _spellings(found)), None)
+
+
+def _stored_times(column: Column, array: pa.Array) -> Cells:
+    """Cells from dates or timestamps of any unit, at UTC where they have a zone; what is finer than a step is cut off."""
+    gaps = ~_flags(array.is_valid())
+    if pa.types.is_date32(array.type):
+        seconds = _filled(array.cast(pa.int32()), 0, np.int32).astype(np.int64) * DAY
+    else:
+        a_second = 10**3 if pa.types.is_date64(array.type) else _A_SECOND[array.type.unit]
+        seconds = _filled(array.cast(pa.int64()), 0, np.int64) // a_second
+    return _numeric(column, column.clock.of_seconds(seconds), gaps)
 
 
 def _distinct(array: pa.Array) -> tuple[list[object], IntVector]:
@@ -884,9 +956,7 @@ def _csv_blocks(path: Path, schema: Schema) -> Iterator[Block]:
         for texts, broken in _csv_columns(_csv_lines(file, read.encoding), read.delimiter, len(names)):
             columns = dict(zip(names, texts, strict=True))
             cells = {
-                column.name: (_number_cells if column.is_numeric else _label_cells)(
-                    column, columns[column.name], read.missing
-                )
+                column.name: _csv_reader(column)(column, columns[column.name], read.missing)
                 for column in schema.modelled
             }
             units = None

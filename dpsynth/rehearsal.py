@@ -24,6 +24,7 @@ from dpsynth.models.rows import drawn
 from dpsynth.privacy import Cap, Cost, Number
 from dpsynth.randomness import sampling_generator
 from dpsynth.schema import Schema
+from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.external import External
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -72,14 +73,17 @@ class Rehearsal:
         self.cost: Cost | None = None  # another program shows no noisy counts
         share = discovery.share_for(schema)
         self._searching = discovery.budget_for(schema, promise=promise, share=share)
+        self._for_cycles = Cost.zero()
         if isinstance(recipe, External):
             if schema.is_open:
                 raise UsageError("another program's claim is audited alone: declare what the schema leaves to discover")
             self._budget = recipe.claimed(schema, epsilon=promise.epsilon, delta=promise.delta)
             self.delta = float(self._budget.delta0)  # none where the program promises none: the sharper claim
         else:
-            self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share)
-            self.cost = self._budget + self._searching
+            cycles = seasons.part_for(schema, recipe) * (1 - share)
+            self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share - cycles)
+            self._for_cycles = promise.cost.share(cycles)
+            self.cost = self._budget + self._searching + self._for_cycles
         self._recipe = recipe
         self._rows = rows
 
@@ -93,11 +97,12 @@ class Rehearsal:
             DataFileError: the frame's columns are not the schema's.
             BudgetExceeded: the synthesizer asked for more than its budget.
         """
-        purse = ThrowAway(self._budget + self._searching, unit=self.schema.unit)
+        purse = ThrowAway(self._budget + self._searching + self._for_cycles, unit=self.schema.unit)
         try:
             curator = Curator.of_frame(frame, self.schema, purse, holdout=Fraction(0))
             discovery.discover(curator, budget=self._searching)
             model = self._recipe.fit(curator, budget=self._budget)
+            model = seasons.with_cycles(model, curator, rho=self._for_cycles.rho)
         finally:
             purse.close()
         rows = rows_to_sample(model, self.schema) if self._rows is None else self._rows

@@ -15,12 +15,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpsynth.binning import DEFAULT_BINS, LARGEST_INTEGER, ONE_CELL_EACH, Bins
+from dpsynth.dates import CYCLES, DAY, TIMES, Clock
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
 from dpsynth.patterns import KINDS, NEVER_UNIQUE, Pattern
 from dpsynth.privacy import Neighbours, PrivacyUnit, exact
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from dpsynth.expressions import Expression
 
 FORMAT = "dpsynth.schema/1"
-NUMERIC = ("integer", "number")
+NUMERIC = ("integer", "number", *TIMES)
 CATEGORICAL = ("category", "ordinal")
 DROPPED = ("identifier", "text")
 TYPES = (*NUMERIC, *CATEGORICAL, "boolean", *DROPPED)
@@ -46,24 +48,27 @@ MAX_DISCOVERED = 256
 """Values that discovery may find in a column, at most."""
 MAX_CELLS = 2**20
 MAX_ROWS = 10**6
+MAX_TURNS = 2**20
 
 _ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{n}" for n in range(1250, 1259))}
 _TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
 _OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing", "discover"}
 _OF_TYPE = {
-    "integer": {"minimum", "maximum", "bins", "edges", "unknown", "per_unit"},
-    "number": {"minimum", "maximum", "bins", "edges", "unknown", "per_unit", "decimals"},
+    "integer": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit"},
+    "number": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "decimals"},
+    "date": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "cycles"},
+    "datetime": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "cycles"},
     "category": {"values", "unknown", "per_unit"},
     "ordinal": {"values", "unknown", "per_unit"},
     "boolean": {"true", "false", "unknown", "per_unit"},
     "identifier": {"format", "unique", "locale", "per_unit"},
     "text": set[str](),
 }
-_DISCOVERABLE = {
-    "integer": ("minimum", "maximum", "bins"),
-    "number": ("minimum", "maximum", "bins"),
-    "category": ("values",),
-}
+_DISCOVERABLE = dict.fromkeys(NUMERIC, ("minimum", "maximum", "bins")) | {"category": ("values",)}
+_FIRST_YEAR, _LAST_YEAR = 1800, 2200  # between which dates are discovered
+_SURVIVE_DISCOVERY = (
+    "name", "type", "missing", "unknown", "role", "decimals", "per_unit", "atoms", "format", "cycles",
+)  # fmt: skip
 _LOCALE = re.compile("[a-z]{2,3}(_[A-Z]{2})?")
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -114,16 +119,20 @@ class Column:
     """One column, as its owner declares it. Design.md 3 says what each key means.
 
     What a key leaves out is filled in where a default is public knowledge: `unknown` ("other" where values
-    are discovered, else "missing" where missing is allowed, else "drop_row"), the spellings of a boolean. Bounds and values have no
-    default: they are blanks, unless they are in `discover`, which in TOML is said by the word "discover" in their place.
+    are discovered, else "missing" where missing is allowed, else "drop_row"), the spellings of a boolean. Bounds and
+    values have no default: they are blanks, unless they are in `discover`, which in TOML is said by the word "discover"
+    in their place.
+
+    Bounds, edges and atoms of dates and times are texts in ISO 8601, whatever their `format` says about files.
     """
 
     name: str
     type: str
-    minimum: int | float | None = None
-    maximum: int | float | None = None
+    minimum: int | float | str | None = None
+    maximum: int | float | str | None = None
     bins: int | None = None
-    edges: tuple[int | float, ...] | None = None
+    edges: tuple[int | float | str, ...] | None = None
+    atoms: tuple[int | float | str, ...] | None = None
     values: tuple[str, ...] | None = None
     missing: bool = False
     source: str = "declared"
@@ -135,6 +144,7 @@ class Column:
     unique: bool | None = None
     locale: str | None = None
     per_unit: bool | None = None
+    cycles: tuple[str, ...] | None = None
     decimals: int | None = None
     basis: str | None = None
     discover: tuple[str, ...] = ()
@@ -142,8 +152,6 @@ class Column:
     def __post_init__(self) -> None:
         _name(self.name, "[[column]]", "name")
         where = self._where
-        if self.type in ("date", "datetime"):
-            _refuse(where, f'{self.type} columns are not supported yet: declare type = "text" to drop the column')
         _choice(self.type, where, "type", TYPES)
         allowed = _OF_EVERY_COLUMN | _OF_TYPE[self.type]
         for key in (f.name for f in fields(self)):
@@ -191,20 +199,24 @@ class Column:
                 where,
                 'unknown must be "other" or "missing" where values are discovered: rare ones would lose their row',
             )
-        for key in ("minimum", "maximum") if self.discover and self.is_numeric else ():
-            bound = getattr(self, key)
-            if bound is not None and abs(_number(bound, where, key)) > self.largest_bound:
-                _refuse(
-                    where, f"{key} must be at most {self.largest_bound:g} in size where the other bound is discovered"
-                )
         if self.discover and self.edges is not None:
             _refuse(where, "edges leave nothing to discover: declare one or the other")
 
     def _check_numbers(self) -> None:
         where = self._where
+        if self.is_time:
+            try:
+                self.clock  # noqa: B018 - made once, and refused here if it cannot be
+            except ValueError as error:
+                _refuse(where, str(error))
+        if self.cycles is not None:
+            known = [cycle for cycle in CYCLES if cycle != "hour" or self.type == "datetime"]
+            self._set("cycles", _texts(self.cycles, where, "cycles"))
+            if not set(self.cycles) <= set(known):
+                _refuse(where, f"cycles of a {self.type} column must be among {', '.join(known)}")
         for key in ("minimum", "maximum"):
             if getattr(self, key) is not None:
-                self._set(key, _number(getattr(self, key), where, key))
+                self._set(key, self._number(getattr(self, key), key))
         if self.bins is not None:
             _count(self.bins, where, "bins")
             if self.bins > MAX_COLUMN_CELLS:
@@ -212,27 +224,32 @@ class Column:
         if self.edges is not None:
             if self.bins is not None:
                 _refuse(where, "bins and edges exclude each other: declare one of them")
-            if not isinstance(self.edges, list | tuple) or len(self.edges) < 2:
-                _refuse(where, "edges must be a list of at least two numbers")
-            if len(self.edges) > MAX_COLUMN_CELLS:
-                _refuse(where, f"edges must be at most {MAX_COLUMN_CELLS}")
-            edges = tuple(_number(edge, where, "edges") for edge in self.edges)
-            if any(a >= b for a, b in pairwise(edges)):
+            edges = self._numbers(self.edges, "edges", least=2)
+            if any(self.step(a) >= self.step(b) for a, b in pairwise(edges)):
                 _refuse(where, "edges must increase from each to the next")
             for key, which, edge in (("minimum", "first", edges[0]), ("maximum", "last", edges[-1])):
                 if getattr(self, key) not in (None, edge):
                     _refuse(where, f"{key} must be left out or equal the {which} edge")
                 self._set(key, edge)
             self._set("edges", edges)
+        if self.atoms is not None:
+            self._set("atoms", tuple(sorted(set(self._numbers(self.atoms, "atoms", least=1)), key=self.step)))
         if self.decimals is not None and (type(self.decimals) is not int or not 0 <= self.decimals <= MAX_DECIMALS):
             _refuse(where, f"decimals must be a whole number from 0 to {MAX_DECIMALS}")
+        if self.is_open:
+            self._check_reach()
         if self.type == "integer":
             for key in ("minimum", "maximum"):
                 if isinstance(getattr(self, key), float):
                     _refuse(where, f"{key} of an integer column must be a whole number up to 2^53")
         if self.minimum is not None and self.maximum is not None:
-            if self.minimum > self.maximum or (self.type == "number" and self.minimum == self.maximum):
+            low, high = self.step(self.minimum), self.step(self.maximum)
+            if low > high or (self.type == "number" and low == high):
                 _refuse(where, "minimum must lie below maximum")
+            if self.is_time and not (self.clock.can_write(low) and self.clock.can_write(high)):
+                _refuse(where, "format must hold the whole year: between minimum and maximum, %y is not enough")
+            if self.cycles and (high - low) // self.clock.turn(self.cycles) > MAX_TURNS:
+                _refuse(where, f"cycles are for at most {MAX_TURNS} days, or hours, between minimum and maximum")
             try:
                 self.binning  # noqa: B018 - computed once, and refused here if it cannot be
             except ValueError as error:
@@ -261,6 +278,56 @@ class Column:
             Pattern.parse(self.format)
         except ValueError as error:
             _refuse(where, str(error))
+
+    def _check_reach(self) -> None:
+        """Refuses what could keep discovery from a domain: after the budget is reserved it would depend on the rows."""
+        where, (low, high) = self._where, self.reach
+        for key in ("minimum", "maximum"):
+            bound = getattr(self, key)
+            if bound is not None and not low <= self.step(bound) <= high:
+                limit = (
+                    f"lie from {self.literal(low)} to {self.literal(high)}"
+                    if self.is_time
+                    else f"be at most {high:g} in size"
+                )
+                _refuse(where, f"{key} must {limit} where bounds or bins are discovered")
+        low = low if self.minimum is None else self.step(self.minimum)
+        high = high if self.maximum is None else self.step(self.maximum)
+        if low > high and None not in (self.minimum, self.maximum):
+            return  # which is refused where nothing is open, too
+        scale = 10 ** (self.grid or 0)
+        values = math.floor(exact(high) * scale) - math.ceil(exact(low) * scale) + 1
+        if low >= high or (self.grid is not None and values < 2):
+            _refuse(where, "its declared bounds must leave something to discover")
+        if self.is_time and self.cycles and (high - low) // self.clock.turn(self.cycles) > MAX_TURNS:
+            _refuse(where, "the cycle of hours is too long for discovered bounds: declare minimum and maximum")
+        if self.atoms is not None:
+            try:
+                atoms = [self.step(atom) for atom in self.atoms]
+                Bins.of(minimum=low, maximum=high, bins=1, decimals=self.grid, atoms=atoms)
+            except ValueError as error:
+                _refuse(where, str(error))
+
+    def _number(self, value: object, key: str) -> int | float | str:
+        """A bound in its one spelling: a number, or a date or time in ISO 8601."""
+        if not self.is_time:
+            return _number(value, self._where, key)
+        example = "2020-01-31" if self.type == "date" else "2020-01-31T12:00:00"
+        try:
+            number = self.clock.number(value)
+        except ValueError:
+            number = Fraction(1, 2)
+        if number.denominator != 1:
+            unit = {DAY: "", 1: "", 60: ", on a whole minute", 3_600: ", on a whole hour"}[self.clock.unit]
+            _refuse(self._where, f'{key} must be a {self.type} such as "{example}"{unit}')
+        return self.clock.iso(int(number))
+
+    def _numbers(self, values: object, key: str, *, least: int) -> tuple[int | float | str, ...]:
+        if not isinstance(values, list | tuple) or len(values) < least:
+            _refuse(self._where, f"{key} must be a list of at least {'two numbers' if least == 2 else 'one number'}")
+        if len(values) > MAX_COLUMN_CELLS:
+            _refuse(self._where, f"{key} must be at most {MAX_COLUMN_CELLS}")
+        return tuple(self._number(value, key) for value in values)
 
     def _check_spellings(self) -> None:
         where = self._where
@@ -305,6 +372,30 @@ class Column:
     def is_numeric(self) -> bool:
         return self.type in NUMERIC
 
+    @property
+    def is_time(self) -> bool:
+        return self.type in TIMES
+
+    @cached_property
+    def clock(self) -> Clock:
+        """How the dates or times of a column are counted and written."""
+        if not self.is_time:
+            raise TypeError(f"{self._where} holds no dates or times")
+        return Clock(self.type, self.format)
+
+    @property
+    def grid(self) -> int | None:
+        """Decimals of the grid on which values lie, 0 for integers, dates and times; None for a continuous column."""
+        return self.decimals if self.type == "number" else 0
+
+    def step(self, bound: int | float | str) -> int | float:
+        """The number that a declared bound stands for."""
+        return int(self.clock.number(bound)) if isinstance(bound, str) else bound
+
+    def literal(self, value: float) -> float | str:
+        """A number of this column as an expression spells it: of dates and times, their ISO 8601 text."""
+        return self.clock.iso(value) if self.is_time else value
+
     @cached_property
     def binning(self) -> Bins:
         """The bins of a numeric column.
@@ -316,8 +407,14 @@ class Column:
             raise TypeError(f"{self._where} is not numeric")
         if self.minimum is None or self.maximum is None:
             raise IncompleteSchema(self._not_known())
-        decimals = 0 if self.type == "integer" else self.decimals
-        return Bins.of(minimum=self.minimum, maximum=self.maximum, bins=self.bins, edges=self.edges, decimals=decimals)
+        return Bins.of(
+            minimum=self.step(self.minimum),
+            maximum=self.step(self.maximum),
+            bins=self.bins,
+            edges=None if self.edges is None else [self.step(edge) for edge in self.edges],
+            decimals=self.grid,
+            atoms=[self.step(atom) for atom in self.atoms or ()],
+        )
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -344,9 +441,13 @@ class Column:
         return len(self.labels) - 1 if self.unknown == "other" else None
 
     @property
-    def largest_bound(self) -> float:
-        """How large a bound may be, in size, that discovery finds or works with."""
-        return min(1e15, LARGEST_INTEGER / 4.0 / 10.0 ** (self.decimals or 0))
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest bound that discovery finds or works with."""
+        if not self.is_time:
+            largest = min(1e15, LARGEST_INTEGER / 4.0 / 10.0 ** (self.decimals or 0))
+            return -largest, largest
+        first, last = (_FIRST_YEAR, _LAST_YEAR) if self.clock.can_write(self.step("1800-01-01")) else (1969, 2069)
+        return self.step(f"{first}-01-01"), self.step(f"{last}-01-01") - 1
 
     @property
     def is_open(self) -> bool:
@@ -377,10 +478,13 @@ class Column:
             return self
         if not self.is_numeric:
             return replace(self, discover=(), values=tuple(f"value {n}" for n in range(MAX_DISCOVERED)))
-        cells = self.bins or (ONE_CELL_EACH if self.type == "integer" else DEFAULT_BINS)
-        return replace(
-            self, discover=(), minimum=0, maximum=cells - (self.type == "integer"), bins=cells, decimals=None
-        )
+        cells = self.bins or (DEFAULT_BINS if self.type == "number" else ONE_CELL_EACH)
+        cells += 2 * len(self.atoms or ())  # each may be cut out of the middle of a bin
+        facts: dict[str, Any] = {"minimum": 0, "maximum": cells - (self.type == "integer")}
+        if self.is_time:
+            clock = Clock(self.type)
+            facts = {"minimum": clock.iso(0), "maximum": clock.iso(cells - 1), "format": None}
+        return replace(self, discover=(), **facts, bins=cells, atoms=None, decimals=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -534,7 +638,7 @@ class Schema:
             for key, declared in texts.items():
                 if not set(declared).isdisjoint(self.read.missing):
                     _refuse(where, f"{key} and the missing marks of [read] must not share a text")
-            pattern = (column.format,) if column.is_filled and column.format else ()
+            pattern = (column.format,) if (column.is_time or column.is_filled) and column.format else ()
             for key, declared in {"name": (column.name,), "format": pattern, **texts}.items():
                 try:
                     "".join(declared).encode(self.read.encoding)
@@ -650,9 +754,7 @@ class Schema:
         by_name = {column.name: column for column in found}
         columns = tuple(by_name.get(column.name, column) for column in self.columns)
         for old, new in zip(self.columns, columns, strict=True):
-            same = {
-                key: getattr(new, key) for key in ("name", "type", "missing", "unknown", "role", "decimals", "per_unit")
-            }
+            same = {key: getattr(new, key) for key in _SURVIVE_DISCOVERY}
             if old.is_open and (
                 not new.is_complete
                 or new.size > old.widest().size

@@ -37,9 +37,9 @@ class Records:
 
     Args:
         schema: What the columns mean.
-        columns: For every modelled column, in order, an array of shape (rows,). integer, number: float64 inside the
-            column's bounds, NaN where missing. category, ordinal, boolean: int32 cell codes, in the order of
-            `Column.labels`, then the missing cell.
+        columns: For every modelled column, in order, an array of shape (rows,). integer, number, date, datetime:
+            float64 inside the column's bounds, NaN where missing; dates and times as `Column.clock` counts them.
+            category, ordinal, boolean: int32 cell codes, in the order of `Column.labels`, then the missing cell.
     """
 
     schema: Schema
@@ -76,15 +76,18 @@ class Records:
         return Records(self.schema, {name: array[rows] for name, array in self.columns.items()})
 
     def to_frame(self) -> pd.DataFrame:
-        """A data frame: Int64, float64, boolean and string columns; categories by label; pandas' NA where missing.
+        """A data frame: Int64, float64, boolean, string and datetime64[s] columns; categories by label; NA where missing.
 
-        A number is missing as NaN, which is how float64 says so.
+        A number is missing as NaN, a date or time as NaT, which is how their types say so.
         """
         import pandas as pd
 
         def series(column: Column, values: Values) -> object:
             if column.type == "number":
                 return np.array(values)
+            if column.is_time:
+                seconds = np.where(np.isnan(values), 0, values * column.clock.unit).astype("datetime64[s]")
+                return np.where(np.isnan(values), np.datetime64("NaT", "s"), seconds)
             if column.type == "integer":
                 gaps = np.isnan(values)
                 return pd.arrays.IntegerArray(np.where(gaps, 0, values).astype(np.int64), gaps)
@@ -99,7 +102,9 @@ class Records:
         )
 
     def to_arrow(self, *, fakes: Mapping[str, pa.Array] | None = None) -> pa.Table:
-        """An Arrow table: int64, float64, bool and string columns; categories by label; null where missing.
+        """An Arrow table: int64, float64, bool, string, date32 and timestamp[s] columns; null where missing.
+
+        Categories are there by label.
 
         Args:
             fakes: Columns that no model made, by name; they come where the schema has them.
@@ -108,9 +113,18 @@ class Records:
 
         def array(column: Column, values: Values) -> pa.Array:
             if column.is_numeric:
-                target = pa.int64() if column.type == "integer" else pa.float64()
                 gaps = np.isnan(values)
-                return _arrow(np.where(gaps, 0, values), gaps, pa.float64()).cast(target)
+                numbers = _arrow(np.where(gaps, 0, values), gaps, pa.float64())
+                if column.type == "number":
+                    return numbers
+                if column.type == "datetime":
+                    numbers = _arrow(np.where(gaps, 0, values * column.clock.unit), gaps, pa.float64())
+                whole = numbers.cast(pa.int64())
+                if column.type == "integer":
+                    return whole
+                return (
+                    whole.cast(pa.int32()).cast(pa.date32()) if column.type == "date" else whole.cast(pa.timestamp("s"))
+                )
             gaps = values == (-1 if column.missing_code is None else column.missing_code)
             codes = _arrow(np.where(gaps, 0, values), gaps, pa.int32())
             if column.type == "boolean":
@@ -181,7 +195,7 @@ class Table:
     Args:
         schema: What the columns and cells are.
         codes: Shape (rows, columns), int32, each in 0 .. size of its column - 1. Kept column by column in memory.
-        rules: What decoded values keep, where that is more than the schema's constraints.
+        rules: What decoded values keep and how numbers lie inside cells, where that is more than the schema says.
     """
 
     schema: Schema
@@ -216,7 +230,7 @@ class Table:
         return cls(schema, codes)
 
     def decode(self, *, rng: np.random.Generator) -> Records:
-        """A value for every cell, such that the rules hold; numbers uniform over what they may be.
+        """A value for every cell, such that the rules hold; numbers as the model has them, or else uniform in their cells.
 
         Encoding them gives the same table. A row whose cells no values can make keep the rules gets any values.
         """
@@ -294,6 +308,10 @@ def _write_csv(parts: Iterable[Part], path: Path) -> None:
 
 def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
     gap = _csv_cell(read.missing[0], read) if read.missing else ""
+    if column.is_time:
+        there = ~np.isnan(values)
+        moments = iter(column.clock.texts(np.asarray(values, np.float64)[there]))
+        return [_csv_cell(next(moments), read) if is_there else gap for is_there in there.tolist()]
     if column.is_numeric:
         if column.type == "number":
             places = column.decimals

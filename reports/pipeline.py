@@ -50,6 +50,7 @@ from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.rehearsal import most_rows, rows_to_sample
 from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
+from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.trial import check_rows
@@ -212,10 +213,11 @@ def publish(
     searching = discovery.budget_for(
         schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
     )
-    unit_share = SHARE * (1 - settings.share - for_discovery) if schema.synthetic_units else Fraction(0)
-    beside = settings.share + unit_share
-    budget = synthesizer.cost(widest, promise=promise, share=1 - beside - for_discovery)
-    cost = budget + searching + promise.cost.share(beside)
+    beside = settings.share + for_discovery
+    unit_share = SHARE * (1 - beside) if schema.synthetic_units else Fraction(0)
+    cycles = seasons.part_for(schema, synthesizer) * (1 - beside - unit_share)
+    budget = synthesizer.cost(widest, promise=promise, share=1 - beside - unit_share - cycles)
+    cost = budget + searching + promise.cost.share(settings.share + unit_share + cycles)
     verified = ledger.verify().ok
     created_at = datetime.now(UTC)
     progress("reserving the budget")
@@ -236,6 +238,7 @@ def publish(
                 budget=budget,
                 progress=lambda step: progress(f"learning with {name}: {step}"),
             )
+            model = seasons.with_cycles(model, curator, rho=promise.cost.rho * cycles)
             progress("sampling")
             synthetic, records = drawn(model, settings.rows or rows_to_sample(model, schema), rng=sampling_generator())
             sizes, dealt = None, None

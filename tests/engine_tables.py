@@ -81,6 +81,11 @@ def assert_equal_stores(one: Store, other: Store, schema: Schema) -> None:
     for side in ("fit", "control"):
         assert persons(getattr(sample, side)) == persons(getattr(again, side))
     assert persons(one.everybody()) == persons(other.everybody())
+    assert one.unit_sizes().tolist() == other.unit_sizes().tolist()
+    for column in schema.modelled:
+        if column.is_numeric:
+            for a, b in zip(one.numbers(column.name), other.numbers(column.name), strict=True):
+                assert a.tolist() == b.tolist()
     reference = ReferenceCounter(Table.encode(one.everybody().records))
     rng = np.random.default_rng(5)
     coarse = [

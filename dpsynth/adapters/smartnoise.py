@@ -18,6 +18,7 @@ import math
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+NUMERIC = ("integer", "number", "date", "datetime")
 METHODS = ("mst", "aim", "mwem", "pacsynth", "patectgan", "dpctgan")
 DEFAULT_BINS, ONE_CELL_EACH = 32, 64  # as in dpsynth/binning.py
 MOST_CELLS = 5_000  # of one histogram of mwem, which keeps every combination of its columns
@@ -41,7 +43,7 @@ class Domain:
         self.unknown: str = column.get("unknown", "missing" if self.missing else "drop_row")
         self.labels: list[str] = []
         self.places: dict[object, int] = {}
-        if self.kind in ("integer", "number"):
+        if self.kind in NUMERIC:
             self._bin(column)
             cells = len(self.edges) - 1
         elif self.kind == "boolean":
@@ -57,9 +59,10 @@ class Domain:
 
     def _bin(self, column: dict[str, Any]) -> None:
         """Edges of the bins; on a grid (integers, declared decimals) also the first grid step of each."""
-        given = [_exact(edge) for edge in column.get("edges", [])]
-        low, high = (given[0], given[-1]) if given else (_exact(column["minimum"]), _exact(column["maximum"]))
-        decimals = 0 if self.kind == "integer" else column.get("decimals")
+        self.unit = _unit(column)
+        given = [self._number(edge) for edge in column.get("edges", [])]
+        low, high = (given[0], given[-1]) if given else (self._number(column[key]) for key in ("minimum", "maximum"))
+        decimals = column.get("decimals") if self.kind == "number" else 0
         bins = column.get("bins")
         self.scale = None if decimals is None else 10.0**decimals
         self.starts: list[int] = []
@@ -78,15 +81,36 @@ class Domain:
                 cuts = given or _equal_parts(low, high, bins or 1)
                 self.starts = [math.ceil(cut / step) for cut in cuts[:-1]] + [last + 1]
         self.edges = [float(cut) for cut in cuts]
+        atoms = [self._number(atom) for atom in column.get("atoms", [])]
+        if decimals is not None:
+            inside = {int(atom / step) + more for atom in atoms for more in (0, 1)}
+            self.starts = sorted({*self.starts, *inside})
+            self.edges = [*(start / 10**decimals for start in self.starts[:-1]), self.edges[-1]]
+        elif atoms:
+            values = {float(atom) for atom in atoms}
+            ends = {math.nextafter(value, math.inf) for value in values}
+            cuts_at = sorted({*self.edges, *values, *(end for end in ends if end < self.edges[-1])})
+            self.edges = [*cuts_at, cuts_at[-1]] if cuts_at[-1] in values else cuts_at
+
+    def _number(self, bound: Any) -> Fraction:
+        """A declared bound as a number; of dates and times, days or seconds (or what `format` shows) since 1970."""
+        if self.kind not in ("date", "datetime"):
+            return _exact(bound)
+        return Fraction(int((datetime.fromisoformat(bound) - datetime(1970, 1, 1)).total_seconds()), self.unit)
 
     def encode(self, cells: pd.Series[Any]) -> np.ndarray[Any, Any]:
         """Codes of cells; DROP where the row is to be dropped. Bounds clamp."""
         gap = self.size - 1 if self.missing else DROP
-        if self.kind not in ("integer", "number"):
+        if self.kind not in NUMERIC:
             rule = {"missing": gap, "other": len(self.labels) - 1, "drop_row": DROP}[self.unknown]
             empty = gap if self.missing else rule
             return np.array([empty if pd.isna(cell) else self.places.get(cell, rule) for cell in cells], dtype=np.int64)
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        if self.kind in ("date", "datetime"):
+            moments = pd.to_datetime(cells).to_numpy().astype("datetime64[s]")
+            gone = np.isnat(moments)
+            values = np.where(gone, np.nan, np.where(gone, 0, moments.astype(np.int64)) // self.unit)
+        else:
+            values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         inside = np.clip(np.nan_to_num(values, nan=self.edges[0]), self.edges[0], self.edges[-1])
         if self.scale is None:
             bounds = np.array(self.edges[1:-1])
@@ -114,10 +138,19 @@ class Domain:
             starts = np.array(self.starts, dtype=np.float64)
             values = np.floor(share * np.diff(starts)[cell]) + starts[:-1][cell]
             values = values / self.scale + 0.0
+        if self.kind in ("date", "datetime"):
+            moments = (values * self.unit).astype(np.int64).astype("datetime64[s]")
+            return np.where(gaps, np.datetime64("NaT", "s"), moments)
         if self.kind == "integer":
             return pd.arrays.IntegerArray(np.where(gaps, 0, values).astype(np.int64), gaps)
         values[gaps] = np.nan
         return values
+
+
+def _unit(column: dict[str, Any]) -> int:
+    """Seconds that a date or time is counted in, as `dpsynth/dates.py` has it."""
+    shown = column.get("format", "%S")
+    return 86_400 if column["type"] == "date" else 1 if "%S" in shown else 60 if "%M" in shown else 3_600
 
 
 def _exact(number: float | int) -> Fraction:

@@ -23,13 +23,13 @@ def schema() -> None:
 @click.option("--unit", metavar="COLUMN", help="Column that says whose row it is.")
 @click.option("--names-only", is_flag=True, help="Look at names and storage types, and at no row.")
 def draft(data: Path, unit: str | None, names_only: bool) -> None:
-    """Print a draft: types, roles and blanks. No value of the data is printed.
+    """Print a draft: types, roles, and what is left to discover. No value of the data is printed.
 
     It says which columns look like identifiers or free text in the first rows: without --names-only the draft is as
     private as the data until a person has gone through it.
     """
     click.echo(drafting.draft(data, unit=unit, names_only=names_only), nl=False)
-    say("dpsynth: fill in the blanks from public knowledge, not from the data, then remove the status line")
+    say("dpsynth: declare what is public knowledge, never what the data say, then remove the status line")
 
 
 @schema.command(epilog="Example: dpsynth schema check visits.toml visits.csv")

@@ -111,6 +111,10 @@ class Store(Counter, Protocol):
         """Takes the completed schema, once, before anything is counted or handed out; also where nothing was open."""
         ...
 
+    def numbers(self, name: str) -> tuple[FloatVector, IntVector]:
+        """The different numbers of a numeric column on the fit side, and how many rows have each; none for missing."""
+        ...
+
     def unit_sizes(self) -> IntVector:
         """Units of the fit side with 1, 2, ... `max_rows` rows; shape (max_rows,)."""
         ...

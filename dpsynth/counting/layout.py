@@ -133,6 +133,13 @@ class Layout:
                 values[column.name] = _value_of_cell(column)[codes] if column.is_numeric else codes
         return values, texts
 
+    def number(self, name: str) -> tuple[str, np.ndarray | None]:
+        """The kept column that says a numeric column's value, and if that is its cell, the value of each cell."""
+        place = self.schema.index(name)
+        if f"v{place}" in self.values:
+            return f"v{place}", None
+        return f"c{place}", _value_of_cell(self.schema.modelled[place])
+
     def content(self, rows: pa.RecordBatch) -> list[bytes]:
         """Each row's values as bytes, as every engine has them."""
         return content_of(*self.columns(rows))

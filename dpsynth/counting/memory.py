@@ -235,6 +235,11 @@ class MemoryStore:
     def count_each(self, asked: Sequence[Columns]) -> Iterator[IntArray]:
         return self._whole()[0].count_each(asked)
 
+    def numbers(self, name: str) -> tuple[FloatVector, IntVector]:
+        held = np.asarray(self._whole()[1].records.columns[name], dtype=np.float64)
+        found, rows = np.unique(held[~np.isnan(held)], return_counts=True)
+        return found, rows.astype(np.int64)
+
     def unit_sizes(self) -> IntVector:
         fit = self._whole()[1]
         sizes = np.bincount(fit.person, minlength=fit.persons)

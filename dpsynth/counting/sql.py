@@ -213,6 +213,18 @@ class SqlStore(ABC):
         if not self._complete_yet:
             raise ValueError("the schema leaves something open: discover first")
 
+    def numbers(self, name: str) -> tuple[FloatVector, IntVector]:
+        self._require_complete()
+        kept, value_of = self._layout.number(name)
+        found = self._arrow(
+            f"SELECT {kept} AS said, count(*) AS n FROM {self._table} WHERE NOT control AND {kept} IS NOT NULL GROUP BY {kept}"
+        )
+        said = np.array(found.column("said").to_pylist(), dtype=np.float64)
+        numbers = said if value_of is None else value_of[said.astype(np.int64)]
+        order = np.argsort(numbers)
+        order = order[~np.isnan(numbers[order])]
+        return numbers[order], np.array(found.column("n").to_pylist(), dtype=np.int64)[order]
+
     def unit_sizes(self) -> IntVector:
         self._require_complete()
         most = self._layout.schema.unit.max_rows

@@ -10,12 +10,12 @@ import numpy as np
 
 from dpsynth.coarsening import Coarse
 from dpsynth.errors import PrivacyRefusal
-from dpsynth.mechanisms.base import Measurement
+from dpsynth.mechanisms.base import CycleCounts, Measurement
 from dpsynth.schema import Schema
 from dpsynth.table import Table
 
 
-def require_charged(measurements: Sequence[Measurement]) -> None:
+def require_charged(measurements: Sequence[Measurement | CycleCounts]) -> None:
     """Refuses to keep a model of which some measurement was charged to no ledger.
 
     Raises:

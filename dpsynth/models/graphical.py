@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.binning import Bins
 from dpsynth.coarsening import Coarse
-from dpsynth.constraints import Given
+from dpsynth.constraints import Given, Rules
+from dpsynth.dates import CYCLES
+from dpsynth.density import Spread
 from dpsynth.errors import IntegrityError, SchemaError, UsageError
 from dpsynth.expressions import Gap, Op, spelled
-from dpsynth.mechanisms.base import Columns, Measurement
+from dpsynth.mechanisms.base import Columns, CycleCounts, Measurement, by_column
 from dpsynth.models.base import require_charged
 from dpsynth.models.estimation import estimate, noisy_total
 from dpsynth.models.inference import MAX_CELLS, joint, widened
@@ -29,7 +32,7 @@ from dpsynth.models.junction_tree import NEVER, FloatArray, JunctionTree
 from dpsynth.models.sampling import Codes, draw
 from dpsynth.privacy import Cost
 from dpsynth.randomness import attack_generator
-from dpsynth.schema import Column, Schema, quoted
+from dpsynth.schema import Schema, quoted
 from dpsynth.table import Records, Table
 
 _FORMAT = "dpsynth.model/2"
@@ -101,6 +104,7 @@ class GraphicalModel:
         potentials: Logarithms of factors over few columns each, whose product is the distribution.
         coarse: Further columns of the tree, after the schema's, each made from one of these; synthetic rows do not
             have them.
+        cycles: Noisy counts that dates and times follow inside their cells.
     """
 
     schema: Schema
@@ -109,6 +113,7 @@ class GraphicalModel:
     tree: JunctionTree
     potentials: tuple[tuple[Columns, FloatArray], ...]
     coarse: tuple[Coarse, ...] = ()
+    cycles: tuple[CycleCounts, ...] = ()
 
     @classmethod
     def fitted(
@@ -145,6 +150,17 @@ class GraphicalModel:
     def probabilities(self) -> list[FloatArray]:
         """The probability of each cell of each clique, in the order of `tree.cliques`."""
         return self.tree.calibrate(self.factors)[1]
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What rows keep, and how numbers lie inside their cells."""
+        return self._shaped(self.probabilities())
+
+    def _shaped(self, cells: Sequence[FloatArray]) -> Rules:
+        """The schema's rules, with the masses that the model gives to the cells of numeric columns."""
+        numeric = [place for place, column in enumerate(self.schema.modelled) if column.is_numeric]
+        masses = {place: joint(self.tree, cells, (place,)) for place in numeric}
+        return self.schema.rules.shaped(masses, by_column(self.cycles))
 
     # ---- marginals -------------------------------------------------------------------------------------------------
 
@@ -213,16 +229,19 @@ class GraphicalModel:
             UsageError: the condition is misspelled, impossible, or too unlikely to draw.
         """
         if where is None and balance is None:
-            codes = draw(self.tree, self.probabilities(), rows, rng=rng)
-            return Table(schema=self.schema, codes=codes[:, : len(self.schema.sizes)])
-        given = None if where is None else self.schema.rules.given(where, self.schema)
+            cells = self.probabilities()
+            codes = draw(self.tree, cells, rows, rng=rng)
+            return Table(schema=self.schema, codes=codes[:, : len(self.schema.sizes)], rules=self._shaped(cells))
+        given = None if where is None else self.rules.given(where, self.schema)
         if balance is None:
             codes = self._draw([], given, rows, rng=rng)
         else:
             parts = self._balanced(balance, given, rows, rng=rng)
             codes = np.asfortranarray(np.concatenate(parts)[rng.permutation(rows)])
         return Table(
-            schema=self.schema, codes=codes[:, : len(self.schema.sizes)], rules=None if given is None else given.rules
+            schema=self.schema,
+            codes=codes[:, : len(self.schema.sizes)],
+            rules=self.rules if given is None else given.rules,
         )
 
     def probability(self, where: str) -> float:
@@ -231,7 +250,7 @@ class GraphicalModel:
         Raises:
             UsageError: it is misspelled, or compares numbers that may lie in overlapping bins.
         """
-        given = self.schema.rules.given(where, self.schema)
+        given = self.rules.given(where, self.schema)
         if given.rest is not None:
             raise UsageError(
                 "the condition compares numbers inside overlapping bins: its probability has no closed form"
@@ -294,7 +313,7 @@ class GraphicalModel:
         """
         (index,) = self._indices([name])
         column = self.schema.modelled[index]
-        if column.type not in ("integer", "number", "ordinal"):
+        if not column.is_numeric and column.type != "ordinal":
             raise UsageError(f"{quoted(name)} has no order: tails are of numbers and ordinals")
         if not 0 < share < 0.5:
             raise UsageError("the share of a tail must be above 0 and below 0.5")
@@ -310,7 +329,8 @@ class GraphicalModel:
                 continue
             before = reached[cell - 1] if cell else 0.0
             inside = (level - before) / max(reached[cell] - before, np.finfo(float).tiny)
-            out.append(spelled(name, op, _quantile(column, cell, min(1.0, inside), up=op == "<=")))
+            value = _quantile(column.binning, self.rules.densities.get(index), cell, min(1.0, inside), up=op == "<=")
+            out.append(spelled(name, op, column.literal(value)))
         return out
 
     def rare(self, columns: Sequence[str] | None = None, *, at_most: float = 1e-3, limit: int = 20) -> list[Rare]:
@@ -358,7 +378,7 @@ class GraphicalModel:
         columns = {n: np.concatenate([part.columns[n] for part in decoded])[order] for n in self.schema.names}
         drawn = np.full(rows, (rows - sizes.sum()) / max(1, rows))  # density of drawing a row here, over the model's
         for event, size, chance in zip(events, sizes, chances, strict=True):
-            drawn += self.schema.rules.given(event, self.schema).rules.holds(columns) * (size / rows / chance)
+            drawn += self.rules.given(event, self.schema).rules.holds(columns) * (size / rows / chance)
         return Weighted(records=Records(self.schema, columns), weights=1 / drawn)
 
     def _cell(self, index: int, code: int) -> str:
@@ -372,8 +392,9 @@ class GraphicalModel:
             return spelled(column.name, "==", column.labels[code])
         low, high, closed = column.binning.interval(code)
         if low == high:
-            return spelled(column.name, "==", low)
-        return f"{spelled(column.name, '>=', low)} and {spelled(column.name, '<=' if closed else '<', high)}"
+            return spelled(column.name, "==", column.literal(low))
+        above = spelled(column.name, ">=", column.literal(low))
+        return f"{above} and {spelled(column.name, '<=' if closed else '<', column.literal(high))}"
 
     def _indices(self, names: Sequence[str]) -> Columns:
         for name in names:
@@ -389,7 +410,7 @@ class GraphicalModel:
         Raises:
             PrivacyRefusal: no ledger was charged for what it was fitted on.
         """
-        require_charged(self.measurements)
+        require_charged([*self.measurements, *self.cycles])
         folder.mkdir()
         arrays: dict[str, npt.NDArray[Any]] = {
             f"potential_{i}": potential for i, (_, potential) in enumerate(self.potentials)
@@ -405,6 +426,7 @@ class GraphicalModel:
                 {"columns": list(m.columns), "sigma_squared": str(m.sigma_squared), "rho": str(m.cost.rho)}
                 for m in self.measurements
             ],
+            "cycles": [counts.plain() for counts in self.cycles],
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         with (folder / "model.npz").open("wb") as file:
@@ -464,6 +486,7 @@ class GraphicalModel:
                 tree=tree,
                 potentials=potentials,
                 coarse=coarse,
+                cycles=cycles_of(facts, schema),
             )
         except (
             OSError,
@@ -485,6 +508,31 @@ def frame(
     sizes = (*schema.sizes, *(made.size for made in coarse))
     links = [(made.column, len(schema.sizes) + place) for place, made in enumerate(coarse)]
     return sizes, [*groups, *(columns for columns, _ in schema.rules.masks), *links]
+
+
+def cycles_of(facts: dict[str, Any], schema: Schema) -> tuple[CycleCounts, ...]:
+    """The noisy counts of cycles that `save` may have written; of a model from before there were any, none.
+
+    Raises:
+        ValueError, LookupError, TypeError: they do not fit the schema.
+    """
+    found = []
+    for counts in facts.get("cycles", []):
+        column, values = schema.modelled[counts["column"]], np.array(counts["values"])
+        if counts["cycle"] not in (column.cycles or ()) or values.dtype != np.int64:
+            raise ValueError
+        if values.shape != (CYCLES[counts["cycle"]],) or fraction_of(counts["sigma_squared"]) == 0:
+            raise ValueError
+        found.append(
+            CycleCounts(
+                column=counts["column"],
+                cycle=counts["cycle"],
+                values=values,
+                sigma_squared=fraction_of(counts["sigma_squared"]),
+                cost=Cost.zcdp(fraction_of(counts["rho"])),
+            )
+        )
+    return tuple(found)
 
 
 def fraction_of(text: str) -> Fraction:
@@ -528,12 +576,14 @@ def _without_impossible(tree: JunctionTree, factors: Sequence[FloatArray], schem
     return out
 
 
-def _quantile(column: Column, cell: int, inside: float, *, up: bool) -> float:
-    """The value below which a share `inside` of a cell lies, if values are uniform in it."""
-    bins = column.binning
+def _quantile(bins: Bins, density: Spread | None, cell: int, inside: float, *, up: bool) -> float:
+    """The value below which a share `inside` of a cell lies."""
+    if density is None or bins.is_point[cell]:
+        return bins.interval(cell)[0]
+    place = float(density.place(np.array([cell]), np.array([inside]))[0]) if inside < 1 else 1.0
     if bins.starts is None or bins.decimals is None:
-        return float(bins.edges[cell] * (1 - inside) + bins.edges[cell + 1] * inside)
+        return float(bins.edges[cell] * (1 - place) + bins.edges[cell + 1] * place)
     first, last = int(bins.starts[cell]), int(bins.starts[cell + 1]) - 1
-    place = first + inside * (last - first + 1)
-    step = min(max(math.ceil(place) - 1 if up else math.floor(place), first), last)
+    step = first + place * (last - first + 1)
+    step = min(max(math.ceil(step) - 1 if up else math.floor(step), first), last)
     return step / 10.0**bins.decimals

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from dpsynth.coarsening import Coarse
 from dpsynth.errors import IntegrityError, UsageError
-from dpsynth.mechanisms.base import Columns, Measurement
+from dpsynth.mechanisms.base import Columns, CycleCounts, Measurement, by_column
 from dpsynth.models.base import require_charged
-from dpsynth.models.graphical import fraction_of, possible_cells
+from dpsynth.models.graphical import cycles_of, fraction_of, possible_cells
 from dpsynth.models.sampling import Codes
 from dpsynth.privacy import Cost
 from dpsynth.randomness import attack_generator
@@ -105,6 +105,7 @@ class NetworkModel:
         kind: How the network is asked, one of `KINDS`.
         layers: Weight, shape (outputs, inputs), and bias of each linear layer, float32.
         offsets: What is added to the logit of each cell of each column; shape (all cells,), float32.
+        cycles: Noisy counts that dates and times follow inside their cells.
     """
 
     schema: Schema
@@ -113,6 +114,7 @@ class NetworkModel:
     kind: str
     layers: Layers
     offsets: FloatArray
+    cycles: tuple[CycleCounts, ...] = ()
 
     @property
     def coarse(self) -> Sequence[Coarse]:
@@ -138,7 +140,12 @@ class NetworkModel:
         codes = np.zeros((rows, len(self.schema.sizes)), dtype=np.int32, order="F")
         for start in range(0, rows, _BLOCK):
             codes[start : start + _BLOCK] = self._block(min(_BLOCK, rows - start), rng=rng)
-        return Table(schema=self.schema, codes=codes)
+        masses = {
+            place: np.bincount(codes[:, place], minlength=column.size).astype(np.float64)
+            for place, column in enumerate(self.schema.modelled)
+            if column.is_numeric
+        }  # of the rows themselves: a network has no closed form of them
+        return Table(schema=self.schema, codes=codes, rules=self.schema.rules.shaped(masses, by_column(self.cycles)))
 
     def _block(self, rows: int, *, rng: np.random.Generator) -> Codes:
         plan, codes = self._plan, np.zeros((rows, len(self.schema.sizes)), dtype=np.int32)
@@ -179,7 +186,7 @@ class NetworkModel:
         Raises:
             PrivacyRefusal: no ledger was charged for what it was fitted on.
         """
-        require_charged(self.measurements)
+        require_charged([*self.measurements, *self.cycles])
         folder.mkdir()
         arrays: dict[str, npt.NDArray[Any]] = {"offsets": self.offsets}
         for i, (weight, bias) in enumerate(self.layers):
@@ -194,6 +201,7 @@ class NetworkModel:
                 {"columns": list(m.columns), "sigma_squared": str(m.sigma_squared), "rho": str(m.cost.rho)}
                 for m in self.measurements
             ],
+            "cycles": [counts.plain() for counts in self.cycles],
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         with (folder / "model.npz").open("wb") as file:
@@ -241,6 +249,7 @@ class NetworkModel:
                 kind=facts["kind"],
                 layers=layers,
                 offsets=offsets,
+                cycles=cycles_of(facts, schema),
             )
         except (OSError, EOFError, zipfile.BadZipFile, ValueError, ArithmeticError, LookupError, TypeError):
             raise IntegrityError("the model in this release cannot be read: check it with `dpsynth verify`") from None

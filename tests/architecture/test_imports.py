@@ -13,7 +13,7 @@ ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports":
 LAYERS = (
     ("version", "errors", "adapters"),
     ("randomness", "privacy"),
-    ("binning", "coarsening", "patterns"),
+    ("binning", "coarsening", "patterns", "dates", "density"),
     ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),
     ("table",),
     ("reading",),

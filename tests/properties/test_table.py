@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from dpsynth.table import Records, Table, write_parts
 
 FAST = settings(deadline=None, max_examples=80)
 
+DATES = [None, "%d.%m.%Y", "%Y%m%d", "%B %d, %Y", "%Y-%j", '"%d/%b;%Y|']
+MOMENTS = [None, "%Y-%m-%d %H:%M:%S.%f", "%m/%d/%Y %I:%M:%S %p", "%d.%m.%Y %H:%M", "%Y%m%d%H", "%Y-%m-%dT%H:%M:%S%z"]
 labels = st.one_of(
     st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=6),
     st.sampled_from(["=1+1", "@x", "-5", "a,b", '"', "a\u00a0", " lead", "NA ", "nan", "other "]),
@@ -25,7 +28,7 @@ labels = st.one_of(
 @st.composite
 def columns(draw: st.DrawFn, name: str) -> Column | None:
     """A random column, or None where the draw breaks a rule of the schema."""
-    type_ = draw(st.sampled_from(["integer", "number", "category", "ordinal", "boolean"]))
+    type_ = draw(st.sampled_from(["integer", "number", "date", "datetime", "category", "ordinal", "boolean"]))
     missing = draw(st.booleans())
     keys: dict[str, object] = {"name": name, "type": type_, "missing": missing}
     if type_ in ("integer", "number"):
@@ -34,6 +37,13 @@ def columns(draw: st.DrawFn, name: str) -> Column | None:
         if type_ == "number":
             keys["decimals"] = draw(st.one_of(st.none(), st.integers(0, 4)))
         keys["bins"] = draw(st.one_of(st.none(), st.just(1)))
+        keys["atoms"] = draw(st.one_of(st.none(), st.just([low])))
+    elif type_ in ("date", "datetime"):
+        first = draw(st.datetimes(datetime(1, 1, 1), datetime(9000, 1, 1))).replace(minute=0, second=0, microsecond=0)
+        last = first + timedelta(days=draw(st.integers(1, 300_000)))
+        formats = DATES if type_ == "date" else MOMENTS
+        ends = (first.date(), last.date()) if type_ == "date" else (first, last)
+        keys |= {"minimum": ends[0], "maximum": ends[1], "format": draw(st.sampled_from(formats))}
     elif type_ != "boolean":
         keys["values"] = tuple(draw(st.lists(labels, min_size=1, max_size=5, unique=True)))
         if draw(st.booleans()) and "other" not in keys["values"]:  # type: ignore[operator]

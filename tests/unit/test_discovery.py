@@ -17,6 +17,7 @@ from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.partition_selection import PartitionSelection
 from dpsynth.privacy import Cap
 from dpsynth.schema import Column
+from dpsynth.table import Table
 from dpsynth.throw_away import ThrowAway
 
 OPEN = """
@@ -105,7 +106,7 @@ def test_a_rule_cannot_name_an_open_column() -> None:
 )
 def test_bounds_between_which_one_value_lies_leave_nothing_to_discover(facts: dict[str, object]) -> None:
     """Refused with the schema: cells of a single value would only fail once the budget is charged."""
-    with pytest.raises(SchemaError, match="nothing to discover"):
+    with pytest.raises(SchemaError, match="something to discover"):
         Column(name="a", bins="discover", **facts)  # type: ignore[arg-type]
 
 
@@ -166,6 +167,70 @@ def test_a_heavy_zero_has_a_bin_of_its_own() -> None:
     assert bins.interval(0)[1] < 1e-300
     drawn = bins.decode(np.zeros(10, dtype=np.int32), rng=np.random.default_rng(0))
     assert not drawn.any()
+
+
+DATES = """
+schema = "dpsynth.schema/1"
+table = "t"
+basis = "x"
+
+[[column]]
+name = "day"
+type = "date"
+format = "%d.%m.%Y"
+minimum = "discover"
+maximum = "discover"
+bins = "discover"
+atoms = ["2099-12-31"]
+
+[[column]]
+name = "seen"
+type = "datetime"
+minimum = "2020-01-01T00:00:00"
+maximum = "discover"
+missing = true
+"""
+
+
+def test_the_range_of_dates_is_found() -> None:
+    """Noise far below what is looked for: a miss would need noise of more than 20 standard deviations."""
+    schema, rng = schema_of(DATES), np.random.default_rng(8)
+    day = rng.integers(12_000, 14_000, size=20_000).astype(float)  # 2002-11-09 to 2008-05-01
+    day[:4000] = 47_481  # 2099-12-31: never
+    seen = np.datetime64("2020-03-01T00:00:00") + rng.integers(0, 10**7, size=20_000)  # to 2020-06-24
+    texts = schema.column("day").clock.texts(day)
+    curator, purse = curator_of(pd.DataFrame({"day": texts, "seen": seen}), schema)
+    discover(curator, budget=budget(schema))
+    found, moments = curator.schema.columns
+    assert purse.spent.fits(budget(schema))
+    edges = found.binning.starts
+    assert edges is not None
+    assert "2002-09" <= str(found.edges[0])[:7] <= "2002-11"  # type: ignore[index]
+    assert ((edges > 12_000) & (edges < 14_000)).sum() >= 20, "bins are where rows are"
+    assert found.maximum == "2099-12-31"
+    assert found.binning.is_point[found.binning.encode(np.array([47_481.0]))[0]]
+    assert moments.minimum == "2020-01-01T00:00:00"
+    assert "2020-06-24" <= str(moments.maximum)[:10] < "2020-08"
+    assert moments.missing
+    kept = curator.review_sample().fit.records.columns["day"]
+    assert np.mean(np.sort(kept) == np.sort(day)) > 0.99, "hardly a row is clamped"
+
+
+def test_what_a_domain_of_dates_cannot_hold_is_refused_before_a_row_is_read() -> None:
+    for facts, words in (
+        ({"minimum": "1700-01-01", "maximum": "discover"}, "from 1800-01-01 to 2199-12-31"),
+        ({"minimum": "2199-12-31", "maximum": "discover", "format": "%y-%m-%d"}, "from 1969-01-01 to 2068-12-31"),
+        ({"minimum": "discover", "maximum": "1800-01-01"}, "must leave something to discover"),
+        ({"minimum": "1969-01-01", "maximum": "1969-01-01", "bins": "discover"}, "must leave something to discover"),
+        ({"minimum": "discover", "maximum": "2020-01-01", "atoms": ["2020-01-02"]}, "must lie between"),
+    ):
+        with pytest.raises(SchemaError, match=words):
+            Column(name="a", type="date", **facts)  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="declare minimum and maximum"):
+        Column(name="a", type="datetime", minimum="discover", maximum="discover", cycles=("hour",))
+    Column(name="a", type="datetime", minimum="1950-01-01T00:00:00", maximum="2020-01-01T00:00:00", bins="discover", cycles=("hour",))  # type: ignore[arg-type]  # fmt: skip
+    with pytest.raises(SchemaError, match="cannot be discovered"):
+        Column(name="a", type="ordinal", values="discover")  # type: ignore[arg-type]
 
 
 def test_a_person_counts_once_for_a_value() -> None:
@@ -255,28 +320,58 @@ class AnyAnswer:
         self.schema = schema
 
 
-@settings(max_examples=150, deadline=None)
+ANSWERS = st.lists(st.one_of(st.integers(-(10**4), 10**4), st.sampled_from([0, 0, 0, 10**9])), min_size=1, max_size=40)
+BINS = st.sampled_from([None, "discover", 1, 7, 40])
+
+
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["integer", "number"]),
     st.sampled_from([None, 0, 2, 15]),
-    st.sampled_from([None, -3, 0, 0.5, 1e300]),
-    st.sampled_from([None, 1, 5, 99.5, 1.7e308]),
-    st.sampled_from([None, "discover", 1, 7, 40]),
-    st.lists(st.one_of(st.integers(-(10**4), 10**4), st.sampled_from([0, 0, 0, 10**9])), min_size=1, max_size=40),
+    st.one_of(st.none(), st.sampled_from([-3, 0, 0.5, 1e14, 1e300])),
+    st.one_of(st.none(), st.sampled_from([1, 5, 99.5, 1e14, 1.7e308])),
+    BINS,
+    st.one_of(st.none(), st.sampled_from([[0], [999, -1], [0.25, 3], [1], [5]])),
+    ANSWERS,
 )
-def test_any_noisy_answers_give_a_schema(kind, decimals, low, high, bins, answers) -> None:  # type: ignore[no-untyped-def]
+def test_any_noisy_answers_give_a_schema(kind, decimals, low, high, bins, atoms, answers) -> None:  # type: ignore[no-untyped-def]
+    facts = {"decimals": decimals} if kind == "number" else {}
+    completes({"type": kind, "atoms": atoms, "bins": bins} | facts, low, high, answers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(
+        [
+            ("date", None),
+            ("date", "%d/%m/%y"),
+            ("datetime", None),
+            ("datetime", "%d/%m/%y %H:%M"),
+            ("datetime", "%Y-%m-%d %H"),
+        ]
+    ),
+    st.one_of(st.none(), st.sampled_from(["1800-01-01", "1969-01-01", "1999-12-31", "2068-12-31", "2199-12-31"])),
+    st.one_of(st.none(), st.sampled_from(["1800-01-02", "1969-01-01", "2000-01-02", "2068-12-31", "2199-12-31"])),
+    BINS,
+    st.one_of(
+        st.none(),
+        st.sampled_from([["2000-01-01"], ["1969-01-01", "2068-12-31"], ["1800-01-01", "2199-12-31"], ["1500-01-01"]]),
+    ),
+    st.sampled_from([None, ["weekday"], ["month", "weekday"], ["hour"]]),
+    ANSWERS,
+)
+def test_any_noisy_answers_give_dates(kind_and_format, low, high, bins, atoms, cycles, answers) -> None:  # type: ignore[no-untyped-def]
+    kind, written = kind_and_format
+    completes({"type": kind, "atoms": atoms, "bins": bins, "format": written, "cycles": cycles}, low, high, answers)
+
+
+def completes(facts: dict[str, object], low: object, high: object, answers: list[int]) -> None:
     """A failure here would be a refusal that depends on the rows, after the charge."""
-    facts: dict[str, object] = {
-        "minimum": "discover" if low is None else low,
-        "maximum": "discover" if high is None else high,
-    }
-    facts |= {} if bins is None else {"bins": bins}
-    if decimals is not None and kind == "number":
-        facts["decimals"] = decimals
+    facts |= {"minimum": "discover" if low is None else low, "maximum": "discover" if high is None else high}
     if "discover" not in facts.values():
         return
     try:
-        schema = Schema(table="t", columns=(Column(name="a", type=kind, **facts),))  # type: ignore[arg-type]
+        schema = Schema(table="t", columns=(Column(name="a", **facts),))  # type: ignore[arg-type]
         schema.widest()
     except SchemaError:
         return  # refused before anything is charged
@@ -286,6 +381,18 @@ def test_any_noisy_answers_give_a_schema(kind, decimals, low, high, bins, answer
     assert not done.is_open
     assert done.sizes[0] <= schema.widest().sizes[0]
     assert Schema.parse(done.to_toml()) == done
+    column = done.columns[0]
+    for atom in column.atoms or ():
+        code = column.binning.encode(np.array([float(column.step(atom))]))[0]
+        assert column.binning.is_point[code] or column.binning.edges[code + 1] == np.nextafter(
+            column.step(atom), np.inf
+        )
+    codes = np.arange(column.size, dtype=np.int32)[:, None].repeat(3, axis=0)
+    rules = done.rules.shaped({0: np.ones(column.size)}, {})
+    drawn = Table(done, codes, rules=rules).decode(rng=np.random.default_rng(0))
+    assert np.array_equal(Table.encode(drawn).codes, codes)
+    if column.is_time:
+        column.clock.texts(np.asarray(drawn.columns["a"], np.float64))
 
 
 def test_a_category_without_a_common_value_is_all_other() -> None:

@@ -26,7 +26,7 @@ def drafted(path: Path, unit: str | None = None) -> Schema:
 
 def test_a_csv_draft_follows_the_names(tmp_path):
     path = tmp_path / "visits.csv"
-    path.write_text(f"{NAMES}\n{','.join(['1'] * 17)}\n")
+    path.write_text(f"{NAMES}\n{','.join(['x'] * 17)}\n")
     schema = drafted(path, unit="person_id")
     assert (schema.table, schema.unit_column, schema.max_rows, schema.neighbours) == (
         "visits",
@@ -44,7 +44,7 @@ def test_a_csv_draft_follows_the_names(tmp_path):
         "age": ("integer", "quasi_identifier"),
         "sex": ("category", "quasi_identifier"),
         "ZIP": ("category", "quasi_identifier"),
-        "dob": ("text", "quasi_identifier"),
+        "dob": ("date", "quasi_identifier"),
         "annual_income": ("number", "sensitive"),
         "diagnosis": ("category", "sensitive"),
         "is_smoker": ("boolean", "sensitive"),
@@ -53,27 +53,81 @@ def test_a_csv_draft_follows_the_names(tmp_path):
         "notes": ("text", "other"),
         "mystery": ("category", "other"),
     }
-    blanks = schema.blanks()
-    assert blanks[0] == "the unit has no max_rows"
-    assert "column 'age' has no minimum" in blanks
-    assert "column 'mystery' has no values" in blanks
+    assert schema.blanks() == ["the unit has no max_rows", "column 'education' has no values"]
+    assert {column.name: column.discover for column in schema.columns if column.is_open} == {
+        **dict.fromkeys(["age", "dob", "annual_income", "visits"], ("minimum", "maximum", "bins")),
+        **dict.fromkeys(["sex", "ZIP", "diagnosis", "mystery"], ("values",)),
+    }
+    assert "saves budget" in draft(path)
 
 
 def test_a_parquet_draft_follows_the_storage_types(tmp_path):
     path = tmp_path / "visits.parquet"
     columns = {
         "level": pa.array([1]), "share": pa.array([0.5]), "flag": pa.array([True]), "word": pa.array(["x"]),
-        "day": pa.array([date(2020, 1, 1)]), "many": pa.array([[1]]), "gone": pa.nulls(1), "k": pa.array([7], pa.uint8()),
+        "day": pa.array([date(2020, 1, 1)]), "when": pa.array([1], pa.timestamp("us", "UTC")), "many": pa.array([[1]]), "gone": pa.nulls(1), "k": pa.array([7], pa.uint8()),
         "coded": pa.array(["x"]).dictionary_encode(),
     }  # fmt: skip
     pq.write_table(pa.table(columns), path)
     schema = drafted(path)
     assert {column.name: column.type for column in schema.columns} == {
-        "level": "ordinal", "share": "number", "flag": "boolean", "word": "category", "day": "text", "many": "text",
-        "gone": "category", "k": "integer", "coded": "category",
+        "level": "ordinal", "share": "number", "flag": "boolean", "word": "category", "day": "date", "when": "datetime",
+        "many": "text", "gone": "category", "k": "integer", "coded": "category",
     }  # fmt: skip
+    assert schema.blanks() == ["column 'level' has no values"]
+    assert all(schema.column(name).is_open for name in ("share", "word", "day", "when", "gone", "k", "coded"))
     assert schema.unit_column is None
     assert "[read]" not in draft(path)
+
+
+def test_a_draft_without_blanks_is_still_a_draft(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("age,town\n1,x\n")
+    text = draft(path)
+    schema = drafted(path)
+    assert not schema.blanks()
+    with pytest.raises(IncompleteSchema, match="is a draft"):
+        schema.require_complete()
+    done = Schema.parse("".join(line for line in text.splitlines(keepends=True) if not line.startswith("status")))
+    done.require_complete()
+    assert done.is_open
+
+
+def test_what_points_at_a_person_is_never_left_to_discovery(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{NAMES}\n{','.join(['x'] * 17)}\n")
+    roles = {column.role for column in drafted(path).columns if column.is_open}
+    assert roles == {"quasi_identifier", "sensitive", "other"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("time_in_hospital", ["1", "3", "14"], "integer"),
+        ("time", ["1", "3", "14"], "integer"),
+        ("created", ["1.5", "2.25"], "number"),
+        ("updated", ["1600000000", "1700000000"], "integer"),
+        ("time", ["2020-01-31 12:00:00"], "datetime"),
+        ("date", ["20200131", "19991231"], "date"),
+        ("date", ["2020-01-31", "14"], "date"),
+        ("date", [], "date"),
+        ("days_since_date", ["2020-01-31"], "date"),
+    ],
+)
+def test_numbers_are_no_times_whatever_the_name_says(tmp_path, name, values, expected):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([f"{name},b", *(f"{value},1" for value in values)]) + "\n")
+    assert drafted(path).column(name).type == expected
+    pq.write_table(pa.table({name: pa.array(values, pa.string())}), tmp_path / "t.parquet")
+    assert drafted(tmp_path / "t.parquet").column(name).type == expected
+    pq.write_table(pa.table({name: pa.array([1], pa.int64())}), tmp_path / "t.parquet")
+    assert drafted(tmp_path / "t.parquet").column(name).type == "integer"
+
+
+def test_a_span_of_time_is_none_by_its_name_alone(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("time_in_hospital,event_time\n1,x\n")
+    assert [column.type for column in Schema.parse(draft(path, names_only=True)).columns] == ["category", "datetime"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsynth.errors import OperationError, UsageError
+from dpsynth.reading import read
 from dpsynth.schema import Column, Read, Schema
 from dpsynth.table import Records, Table
 
@@ -188,3 +189,14 @@ def test_a_repr_says_nothing_about_rows_and_records_can_be_pickled():
     for thing in (RECORDS, Table.encode(RECORDS)):
         assert repr(thing) in ("Records(table='t')", "Table(table='t')")
         assert len(pickle.loads(pickle.dumps(thing))) == 5
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_leading_zeros_survive(tmp_path, suffix):
+    codes = Column(name="zip", type="category", values=("00501", "501", "0501", "1e3"))
+    schema = Schema(table="t", columns=(codes,))
+    path = tmp_path / f"t.{suffix}"
+    Records(schema, {"zip": np.array([0, 1, 2, 3], dtype=np.int32)}).write(path)
+    assert read(path, schema).records.columns["zip"].tolist() == [0, 1, 2, 3]
+    texts = path.read_text().split() if suffix == "csv" else pq.read_table(path)["zip"].to_pylist()
+    assert texts[-4:] == ["00501", "501", "0501", "1e3"]

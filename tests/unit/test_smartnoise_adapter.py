@@ -41,6 +41,12 @@ SCHEMA = Schema(
         Column(name="grade", type="ordinal", values=("low", "middle", "high"), missing=True),
         Column(name="member", type="boolean"),
         Column(name="ill", type="boolean", true=("yes",), false=("no",), missing=True),
+        Column(
+            name="born", type="date", minimum="1900-01-01", maximum="2020-12-31", atoms=["1900-01-01"], missing=True
+        ),
+        Column(name="seen", type="datetime", minimum="2020-01-01", maximum="2021-01-01", format="%d.%m.%Y %H:%M"),
+        Column(name="gain", type="number", minimum=-5, maximum=5, bins=4, atoms=[-5, 0, 5]),
+        Column(name="loss", type="integer", minimum=0, maximum=999, bins=4, atoms=[0, 500, 999]),
         Column(name="note", type="text"),
     ),
 )
@@ -67,6 +73,9 @@ def test_its_cells_are_ours() -> None:
     for column, cuts in zip(SCHEMA.modelled, edges, strict=True):
         if column.type == "number":
             extra[column.name] = np.resize(column.binning.clamp(cuts), longest)
+        elif column.is_time:
+            seconds = (column.binning.clamp(cuts) * column.clock.unit).astype(np.int64)
+            extra[column.name] = np.resize(seconds.astype("datetime64[s]"), longest)
         elif column.type == "integer":
             extra[column.name] = pd.array(np.resize(column.binning.clamp(cuts), longest).astype(int), dtype="Int64")
     for rows in (table, extra):
