@@ -50,7 +50,7 @@ def look(seen: Glance) -> Look | None:
     texts = [text for text in texts if text]
     if not texts:
         return None
-    found = Counter(kind for text in texts if (kind := _kind(text)) is not None)
+    found = Counter(name for text in texts if (name := kind(text)) is not None)
     if 2 * found.total() >= len(texts):
         return _KINDS[found.most_common(1)[0][0]][1]
     repeats = 1 - len(seen.texts) / seen.rows
@@ -65,7 +65,8 @@ def look(seen: Glance) -> Look | None:
     return None
 
 
-def _kind(text: str) -> str | None:
+def kind(text: str) -> str | None:
+    """Which kind of identifier a text surely looks like: email, uuid, ip, iban, card, ssn or phone; None for no other."""
     return next((name for name, (is_one, _) in _KINDS.items() if is_one(text)), None)
 
 

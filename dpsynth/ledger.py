@@ -16,7 +16,6 @@ the chain proves alone, and what only an `Anchor` kept elsewhere can prove, is t
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -37,6 +36,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
+from dpsynth.canonical import canonical, from_canonical
 from dpsynth.errors import (
     AlreadyRan,
     BoundToProcess,
@@ -261,53 +261,7 @@ def _write_new(path: Path, genesis: Draft) -> None:
         os.close(folder)
 
 
-# ---- canonical JSON ----------------------------------------------------------------------------------------------
-
-_EXACT_INTEGERS: Final = 2**53  # JSON readers keep integers exact up to here; larger ones are written as text
-
-
-def _refuse(literal: str) -> NoReturn:
-    raise ValueError(f"{literal} has no place in a ledger entry")
-
-
-def _exact_integer(literal: str) -> int:
-    number = int(literal)
-    if abs(number) > _EXACT_INTEGERS:
-        _refuse("an integer this long")
-    return number
-
-
-_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_DECODER: Final = json.JSONDecoder(parse_int=_exact_integer, parse_float=_refuse, parse_constant=_refuse)
-
-
-def _canonical(value: object) -> bytes:
-    """RFC 8785 text of strings, integers, booleans, null, lists and objects with ASCII keys; floats are refused."""
-
-    def plain(item: object) -> object:
-        if isinstance(item, dict):
-            return {key: plain(part) for key, part in item.items()}
-        if isinstance(item, list):
-            return [plain(part) for part in item]
-        if isinstance(item, int) and not isinstance(item, bool) and abs(item) > _EXACT_INTEGERS:
-            return str(item)
-        if item is None or isinstance(item, str | int):
-            return item
-        raise TypeError(f"{type(item).__name__} has no place in a ledger entry")
-
-    return _ENCODER.encode(plain(value)).encode()
-
-
-def _from_canonical(body: bytes) -> Any:
-    """The inverse of `_canonical`.
-
-    Raises:
-        ValueError: the text is not what `_canonical` makes of its own content.
-    """
-    value = _DECODER.decode(body.decode())
-    if _ENCODER.encode(value).encode() != body:
-        raise ValueError("not canonical")
-    return value
+# ---- what stands in an entry ---------------------------------------------------------------------------------------
 
 
 def _digest(body: bytes) -> str:
@@ -376,7 +330,7 @@ def _cost_of(rho: str, delta0: str, extra: tuple[int | str, ...]) -> Cost:
 
 
 def _cost(data: Any) -> Cost:
-    """The cost that an entry holds: `Cost.to_json` after `_canonical`."""
+    """The cost that an entry holds: `Cost.to_json` after `canonical`."""
     if not data.keys() <= {"rho", "delta0", "extra"} or any(type(loss) is bool for loss in data.get("extra", ())):
         raise ValueError("not a cost")
     return _cost_of(data["rho"], data["delta0"], tuple(data.get("extra", ())))
@@ -529,7 +483,7 @@ class _Account:
             "prev_hash": self.head,
             "tool_version": _tool_version(),
         }
-        text = _canonical(body | fields)
+        text = canonical(body | fields)
         return self.seq + 1, text, _digest(text).encode()
 
     def take(self, row: Row) -> Entry:
@@ -675,7 +629,7 @@ def _broken(seq: int, what: str) -> IntegrityError:
 def _parse(seq: int, body: bytes, digest: str) -> tuple[Entry, str]:
     """The entry that a body holds, and its ledger's id; the body must be the canonical text of its content."""
     try:
-        data = _from_canonical(body)
+        data = from_canonical(body)
         kind = data["kind"]
         _require(data.keys() == _COMMON | _FIELDS[kind], "fields")
         _require(type(data["seq"]) is int and data["seq"] == seq, "seq")

@@ -1,10 +1,11 @@
 """A release on disk: what may leave the house, written whole or not at all, and how anyone can check it.
 
     DIR/release/     synthetic.parquet, model/, schema.toml, manifest.json, evidence.json, policy.toml, verdict.json,
-                     report.html, signature
+                     report.html, intoto.json, signature, and later attestations/
     DIR/internal/    evidence and report for internal eyes, mode 0700
 
-`report`, `gate` and `verify` work from `release/` alone.
+`report`, `gate` and `verify` work from `release/` alone. The manifest lists every file but itself and what is made after
+it: the signature and the attestations, which `reports` reads and checks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from dpsynth.schema import Schema
 
 MANIFEST_FORMAT = "dpsynth.manifest/1"
 SIGNATURE_FORMAT = "dpsynth.signature/1"
+ATTESTATIONS = "attestations"
+_ATTESTATION = re.compile(ATTESTATIONS + r"/[A-Za-z0-9][A-Za-z0-9._+-]{0,220}\.json")
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
@@ -40,6 +43,11 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file that may be published. Never used on private rows."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder that may be published, by path."""
+    return {path: sha256(folder / path) for path in _files(folder)}
 
 
 def commitment(folder: Path, salt: bytes) -> str:
@@ -92,7 +100,7 @@ class Release:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             if manifest["schema"] != MANIFEST_FORMAT or not isinstance(manifest["files"], dict):
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise IntegrityError("manifest.json is damaged: ask for a fresh copy of the release") from None
         return cls(folder=folder, manifest=manifest)
 
@@ -122,6 +130,8 @@ class Release:
     def verify(self, against: Sequence[Path] = ()) -> Checked:
         """Whether the files are those of the manifest, and whether earlier reports speak of this very release.
 
+        No signature is checked here: `reports.bundle` does that.
+
         Args:
             against: Reports or manifests, issued earlier, that should be of this release.
         """
@@ -131,20 +141,19 @@ class Release:
         problems += [f"{path} is a link, which may lead anywhere" for path in links]
         present = [path for path in _files(self.folder) if path not in ("manifest.json", "signature")]
         problems += [f"{path} is missing" for path in sorted(listed.keys() - set(present))]
-        problems += [f"{path} is not in the manifest" for path in sorted(set(present) - listed.keys())]
+        problems += [
+            f"{path} is not in the manifest"
+            for path in sorted(set(present) - listed.keys())
+            if not self._is_later(path)
+        ]
         problems += [
             f"{path} was changed"
             for path in present
             if path in listed and path not in links and sha256(self.folder / path) != listed[path]
         ]
         done.append(f"the digests of {len(listed)} files against the manifest")
-        try:
-            signed = json.loads((self.folder / "signature").read_text(encoding="utf-8"))
-            if signed != unsigned():
-                problems.append("the signature file is not one that this version can have written")
-        except (OSError, ValueError):
+        if self._signature_file() is None:
             problems.append("the signature file is missing or damaged")
-        left.append("who made it: the release is unsigned, so a changed release with a changed manifest is not noticed")
         mine = Anchor.from_manifest(self.manifest)
         for path in against:
             if (found := anchor_in(path)) != mine:
@@ -163,6 +172,27 @@ class Release:
         left.append("the ledger itself: `dpsynth ledger verify LEDGER --against` with this manifest does")
         return Checked(problems=tuple(problems), checked=tuple(done), not_checked=tuple(left))
 
+    @property
+    def signature(self) -> dict[str, str] | None:
+        """The signature of the manifest, `key` and `sig`, as the file gives it; None where there is none."""
+        return (self._signature_file() or {}).get("signature")
+
+    def _signature_file(self) -> dict[str, Any] | None:
+        """The content of `signature`, or None when it is not of that form."""
+        try:
+            text = (self.folder / "signature").read_text(encoding="ascii")
+            signed = json.loads(text)["signature"]
+            found = unsigned() | {"signature": signed and {key: signed[key] for key in SIGNED}}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+        is_text = signed is None or all(isinstance(value, str) for value in found["signature"].values())
+        return found if is_text and _json_text(found) == text else None
+
+    def _is_later(self, path: str) -> bool:
+        """Whether a file is one that may be put beside a finished release: an attestation, and no link or device."""
+        found = self.folder / path
+        return _ATTESTATION.fullmatch(path) is not None and found.is_file() and not found.is_symlink()
+
     def _is_about(self, report: Path) -> bool:
         """Whether an evidence file or a page is of this release: by the digest of the shareable evidence."""
         evidence = self.manifest["files"].get("evidence.json")
@@ -172,8 +202,12 @@ class Release:
         return hashlib.sha256(content).hexdigest() == evidence or evidence.encode() in content
 
 
+SIGNED = ("key", "sig")
+"""What a signature of the manifest says: the public key, and its signature of the manifest's bytes."""
+
+
 def unsigned() -> dict[str, Any]:
-    """What the file `signature` holds until there are keys."""
+    """What the file `signature` holds until someone signs: no key is ever made or used silently."""
     return {"schema": SIGNATURE_FORMAT, "signature": None}
 
 
@@ -181,7 +215,7 @@ def is_manifest(path: Path) -> bool:
     """Whether a file is a manifest, whatever its name."""
     try:
         return bool(json.loads(path.read_text(encoding="utf-8"))["schema"] == MANIFEST_FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -200,7 +234,7 @@ def anchor_in(path: Path) -> Anchor | None:
         parts = [ledger[key] for key in ("ledger_id", "seq", "head")]
         values = [part["v"] if isinstance(part, dict) else part for part in parts]
         return Anchor(str(values[0]), int(values[1]), str(values[2]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = re.search(r'<meta name="dpsynth-ledger" content="([0-9a-f-]+):(\d+):([0-9a-f]{64})"', text)
         return Anchor(found[1], int(found[2]), found[3]) if found else None
 
@@ -211,16 +245,43 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> str:
     Returns:
         SHA-256 of the manifest.
     """
-    files = {path: sha256(folder / path) for path in _files(folder)}
-    manifest = {"schema": MANIFEST_FORMAT} | facts | {"files": files}
+    manifest = {"schema": MANIFEST_FORMAT} | facts | {"files": digests(folder)}
     write_json(folder / "manifest.json", manifest)
     write_json(folder / "signature", unsigned())
     return sha256(folder / "manifest.json")
 
 
+def write_signature(release: Release, key: str, sig: str) -> None:
+    """Puts a signature of the manifest into `signature`, in one step, with the time that all files of the release have.
+
+    Raises:
+        OperationError: the disk refuses.
+    """
+    manifest = (release.folder / "manifest.json").stat()
+    try:
+        handle, name = tempfile.mkstemp(prefix=".signature-", dir=release.folder)
+        os.close(handle)
+        try:
+            write_json(Path(name), unsigned() | {"signature": dict(zip(SIGNED, (key, sig), strict=True))})
+            os.chmod(name, manifest.st_mode & 0o777)
+            os.utime(name, ns=(manifest.st_mtime_ns, manifest.st_mtime_ns))
+            _sync(Path(name))
+            os.replace(name, release.folder / "signature")
+        except BaseException:
+            os.unlink(name)
+            raise
+        os.utime(release.folder, ns=(manifest.st_mtime_ns, manifest.st_mtime_ns))
+    except OSError as error:
+        raise OperationError(f"cannot write the signature: {error.strerror}") from None
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Writes readable JSON with a fixed order of keys."""
-    path.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(_json_text(data), encoding="utf-8")
+
+
+def _json_text(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _files(folder: Path) -> list[str]:

@@ -24,6 +24,7 @@ from dpsynth.privacy import NANO, ORDERS
 from dpsynth.schema import DISCOVER
 from reports.evidence import Evidence, Leaf
 from reports.paths import APPROXIMATE, CLAIMED, RENYI, ZCDP
+from reports.safe_harbor import Scan
 from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
@@ -85,6 +86,7 @@ class Run:
         claim: The (epsilon, delta) for one unit that another program claims for its part; None where all is zCDP.
         unit_distance: How far rows per synthetic unit lie from their noisy measurement, as a total variation distance;
             None where units are not synthetic.
+        scan: What patterns of identifiers were found in the synthetic rows and their schema; None where nobody looked.
     """
 
     release_id: str
@@ -109,6 +111,7 @@ class Run:
     discovered: Sequence[Discovered] = ()
     claim: tuple[Fraction, Fraction] | None = None
     unit_distance: float | None = None
+    scan: Scan | None = None
 
 
 def collect(run: Run) -> Evidence:
@@ -161,6 +164,8 @@ def collect(run: Run) -> Evidence:
         "risk": _risk(run, lifetime),
         "utility": _utility(run),
     }
+    if run.scan is not None:
+        tree["deid_scan"] = _scan(run.scan)
     if run.attacks:
         tree["attacks"] = {attack.id: _attack(attack, run.cost, run.seq) for attack in run.attacks}
     return Evidence(tree)
@@ -599,6 +604,24 @@ def _true_utility(found: Truth, schema: Schema) -> dict[str, Any]:
             }
             for g in found.groups
         ],
+    }
+
+
+def _scan(scan: Scan) -> dict[str, Any]:
+    """What patterns of identifiers were found. Class P1: schema and rows of the release, and nothing else."""
+    src = "patterns over the released schema and the synthetic rows"
+    return {
+        "safe_harbor": [
+            {
+                "letter": _p0(found.letter, "45 CFR 164.514(b)(2)(i)"),
+                "status": Leaf(found.status, "P1", src),
+                "columns": Leaf(found.columns, "P1", src),
+                "signs": Leaf(found.signs, "P1", src),
+            }
+            for found in scan.findings
+        ],
+        "direct": Leaf(scan.direct, "P1", src),
+        "pan_scan": Leaf(scan.cards, "P1", src),
     }
 
 

@@ -7,7 +7,7 @@ is there: a tool can prepare evidence for a person's decision, and never makes t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from reports.evidence import Evidence
+from reports.gate import RuleResult
 
 Mode: TypeAlias = Literal["auto", "assist", "human"]
 Status: TypeAlias = Literal["present", "partial", "absent", "human"]
@@ -34,11 +35,13 @@ class Control:
     """One clause: what it asks for, and which parts of the evidence answer it.
 
     Args:
+        catalog: The catalogue that it stands in, with its version.
         id, ref, ask: Its name here, its source, and what it asks for.
         evidence: Where the answer would be, in the words of the catalogue.
         mode: "auto" evidence speaks for itself, "assist" a person judges it, "human" only a person can answer.
     """
 
+    catalog: str
     id: str
     ref: str
     ask: str
@@ -91,8 +94,13 @@ _WHERE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "utility": ("utility.tv1",),
         "utility[].subgroup": ("utility.groups[0].synthetic",),
         "limits": ("limits",),
+        "deid_scan.safe_harbor": ("deid_scan.safe_harbor[0].status",),
     }
 )
+
+
+OWN: Final = "dpsynth@1"
+"""The catalogue of what this product asks of itself; shown under every policy."""
 
 
 @cache
@@ -108,10 +116,22 @@ def catalogue() -> tuple[Control, ...]:
     return tuple(out)
 
 
-def evaluate(evidence: Evidence) -> tuple[ControlStatus, ...]:
-    """Each control of the catalogue beside the evidence that this report holds for it."""
+def not_shipped(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the catalogues named that this version does not have."""
+    known = {control.catalog for control in catalogue()}
+    return tuple(name for name in names if name not in known)
+
+
+def evaluate(evidence: Evidence, *, catalogs: Collection[str] | None = None) -> tuple[ControlStatus, ...]:
+    """Each control beside the evidence that this report holds for it.
+
+    Args:
+        catalogs: The catalogues to show, beside our own; None for all.
+    """
     held, out = _places(evidence), []
     for control in catalogue():
+        if catalogs is not None and control.catalog not in (OWN, *catalogs):
+            continue
         lacking = tuple(asked for asked in control.evidence if not _held(asked, held))
         status: Status = "present" if not lacking else "absent" if len(lacking) == len(control.evidence) else "partial"
         out.append(
@@ -129,3 +149,19 @@ def _places(evidence: Evidence) -> frozenset[str]:
     """Every path that holds a value, and every section that holds one."""
     paths = [path.split(".") for path, leaf in evidence.leaves() if leaf.value is not None]
     return frozenset(".".join(steps[:depth]) for steps in paths for depth in range(1, len(steps) + 1))
+
+
+def asking_for(rule: RuleResult) -> tuple[Control, ...]:
+    """The clauses that ask for the evidence which a rule of the gate looks at, or for a statement by its role."""
+    out = []
+    for control in catalogue():
+        places = [place for asked in control.evidence for place in _WHERE.get(asked, (asked,))]
+        if any(rule.path == place or rule.path.startswith(f"{place}.") for place in places if rule.path) or any(
+            f"human.attestations[{role}]" in places for role in rule.id.split(".")[1:2] if _is_human(rule)
+        ):
+            out.append(control)
+    return tuple(out)
+
+
+def _is_human(rule: RuleResult) -> bool:
+    return rule.origin == "policy" and rule.id.startswith("human.")

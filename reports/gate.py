@@ -8,6 +8,9 @@ States, worst first (compliance.md 5.3, design.md 7):
     needs_human   3   nothing is broken, and something is left that only a person may accept
     pass          0   every rule was checked against evidence, and holds
 
+A person's signed decision settles what is needs_human, and nothing that is worse: it is shown as `accepted`, never as a
+pass. A broken rule that the policy waives is needs_human until its approver has signed, and then `waived`.
+
 The verdict is the worst state of all rules: of the policy, and of `CHECKS`, which are code so that no policy can remove
 them. What is not there is never taken for good: a rule without a leaf, a leaf without a value, a value of the wrong
 kind, an interval without width, and a policy without rules are all incomplete. A leaf of class P3 never feeds a rule of
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from functools import lru_cache
@@ -26,6 +29,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.errors import DpsynthError, IntegrityError, UsageError
 from dpsynth.privacy import NANO, ORDERS, Cost, advantage_bound, tpr_bound
+from reports.attestation import Attestation, Record, Standing, Subject, standing
 from reports.evidence import Evidence, Leaf
 from reports.paths import (
     APPROXIMATE,
@@ -44,13 +48,15 @@ from reports.paths import (
     is_internal,
     is_number,
 )
-from reports.policy import Policy, Rule, Stage, Threshold
+from reports.policy import Human, Policy, Rule, Stage, Threshold, Waivers
 
 State: TypeAlias = Literal["integrity", "fail", "incomplete", "needs_human", "pass"]
-RuleState: TypeAlias = State | Literal["not_applicable"]
+RuleState: TypeAlias = State | Literal["not_applicable", "accepted", "waived"]
 
 WORST_FIRST: Final[tuple[State, ...]] = ("integrity", "fail", "incomplete", "needs_human", "pass")
 EXIT_CODES: Final[dict[State, int]] = {"pass": 0, "fail": 1, "needs_human": 3, "incomplete": 4, "integrity": 5}
+SETTLED: Final[frozenset[RuleState]] = frozenset({"pass", "not_applicable", "accepted", "waived"})
+"""States of a rule that does not stand in the way of a pass."""
 SCHEMA: Final = "dpsynth.verdict/1"
 
 _CONFIDENCE = 0.9  # an interval of an attack says less than this one and could as well be left out
@@ -65,7 +71,8 @@ class RuleResult:
 
     Args:
         id: The rule's name.
-        state: pass, fail, incomplete, needs_human, integrity; not_applicable for a rule that can only fail and did not.
+        state: pass, fail, incomplete, needs_human, integrity; not_applicable for a rule that can only fail and did not;
+            accepted where a person had to decide and signed; waived where a broken rule is let through, signed.
         message: What was found, one sentence.
         reason: Why the rule is there.
         origin: "policy", or "code" for what no policy can remove.
@@ -116,6 +123,29 @@ class RuleResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A person's decision, and what it is worth.
+
+    Args:
+        attestation: The decision.
+        why_not: Why it does not count; empty when it does.
+        by_stranger: Whether the policy asks for it, and does not name its key.
+    """
+
+    attestation: Attestation
+    why_not: str
+    by_stranger: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision as a JSON object, with the fingerprint of its key."""
+        return self.attestation.to_json() | {
+            "fingerprint": self.attestation.key.fingerprint,
+            "counts": not self.why_not,
+            "why_not": self.why_not or None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The outcome of one stage, with everything that it depends on.
 
@@ -124,6 +154,7 @@ class Verdict:
         rules: The results: rules of the policy in the order of the file, then the checks in code.
         policy_name, policy_version, policy_sha256, evidence_sha256: What was judged, by what.
         on: The day of the verdict.
+        decisions: What people signed about this release, whether it counts or not; of the release stage only.
     """
 
     stage: Stage
@@ -133,6 +164,7 @@ class Verdict:
     policy_sha256: str
     evidence_sha256: str
     on: date
+    decisions: tuple[Decided, ...] = ()
 
     @property
     def state(self) -> State:
@@ -160,8 +192,13 @@ class Verdict:
     @property
     def open(self) -> tuple[RuleResult, ...]:
         """The results that stand in the way of a pass, worst first."""
-        found = [rule for rule in self.rules if rule.state not in ("pass", "not_applicable")]
+        found = [rule for rule in self.rules if rule.state not in SETTLED]
         return tuple(sorted(found, key=lambda rule: WORST_FIRST.index(_as_state(rule.state))))
+
+    @property
+    def settled_by_people(self) -> tuple[RuleResult, ...]:
+        """The results that a signature let through: they stay visible on every page."""
+        return tuple(rule for rule in self.rules if rule.state in ("accepted", "waived"))
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
@@ -174,6 +211,7 @@ class Verdict:
             "policy": {"name": self.policy_name, "version": self.policy_version, "sha256": self.policy_sha256},
             "evidence": {"sha256": self.evidence_sha256},
             "rules": [rule.to_json() for rule in self.rules],
+            "decisions": [decided.to_json() for decided in self.decisions],
         }
 
     def to_text(self) -> str:
@@ -181,7 +219,11 @@ class Verdict:
         return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1) + "\n"
 
 
-def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Verdict:
+NOBODY: Final = Record()
+"""The record of a release that nobody has signed anything about."""
+
+
+def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date, record: Record = NOBODY) -> Verdict:
     """The verdict of one stage.
 
     The release stage sees the shareable edition and nothing else, so that its verdict is the same for everybody and
@@ -193,6 +235,8 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Ver
         evidence: Either edition.
         stage: Which rules are judged.
         on: The day of the verdict; evidence that is past its review date is out of date.
+        record: What people signed about the release. It settles what needs a person, where the policy names their keys,
+            and nothing else; with none of it a verdict is never better.
     """
     problems = evidence.problems() if stage == "release" else ()
     if stage == "release" and not problems:
@@ -201,20 +245,22 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Ver
     if not problems and not digest:
         problems = ("the evidence holds something that can never be written",)
     results = [judge(rule, evidence) for rule in policy.stage(stage)]
+    checks = CHECKS if stage == "release" else (_dated,)
+    found = [_not_shareable(problems)] if problems else []
+    found += [result for check in checks for result in check(evidence, on, policy)]
+    decisions: tuple[Decided, ...] = ()
     if stage == "release":
-        results += [
-            RuleResult(
-                id=f"human.{human.role}.{human.statement}",
-                state="needs_human",
-                message=f"The policy asks for a signed statement by the {human.role}, and none is recorded.",
-                reason="Only a person can make this decision.",
-                origin="policy",
-            )
+        subject = Subject(evidence=digest, policy=policy.digest, manifest=record.manifest, on=on)
+        asked = [
+            (human, standing(record, subject, role=human.role, statement=human.statement, keys=human.keys))
             for human in policy.human
         ]
-    checks = CHECKS if stage == "release" else (_dated,)
-    results += [_not_shareable(problems)] if problems else []
-    results += [result for check in checks for result in check(evidence, on, policy)]
+        results = [_accepted(_waived(result, policy.waivers, record, subject), asked) for result in results]
+        found = [_accepted(result, asked) for result in found]
+        results += [_human(human, where) for human, where in asked]
+        decisions = weigh(policy, record, subject)
+        found += _attested(record, decisions)
+    results += found
     return Verdict(
         stage=stage,
         rules=tuple(results),
@@ -223,6 +269,7 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date) -> Ver
         policy_sha256=policy.digest,
         evidence_sha256=digest,
         on=on,
+        decisions=decisions,
     )
 
 
@@ -232,6 +279,82 @@ def _digest(evidence: Evidence) -> str:
         return evidence.digest
     except (IntegrityError, ValueError):
         return ""
+
+
+# ---- what people decided ---------------------------------------------------------------------------------------------
+
+
+def _human(human: Human, where: Standing) -> RuleResult:
+    """A statement that the policy asks for: accepted when someone who may approved it, and nobody who may rejected it."""
+    message = where.said
+    if not where.approvals and not where.rejections:
+        nobody = "none is recorded" if not where.ignored else "none that counts is recorded"
+        asks = f"The policy asks for a signed statement by the {human.role}, and {nobody}."
+        message = f"{asks} {message}" if human.keys else f"{asks} It names no key that could sign one. {message}"
+    return RuleResult(
+        id=human.rule_id,
+        state="accepted" if where.is_approved else "needs_human",
+        message=message.strip(),
+        reason="Only a person can make this decision.",
+        origin="policy",
+    )
+
+
+def _accepted(result: RuleResult, asked: Sequence[tuple[Human, Standing]]) -> RuleResult:
+    """A finding that needs a person, settled when all decisions that cover it by name are approved."""
+    covering = [where for human, where in asked if result.id in human.covers]
+    if result.state != "needs_human" or not covering or not all(where.is_approved for where in covering):
+        return result
+    return replace(result, state="accepted", message=" ".join([result.message, *(where.said for where in covering)]))
+
+
+def _waived(result: RuleResult, waivers: Waivers, record: Record, subject: Subject) -> RuleResult:
+    """A broken rule that the policy waives: needs_human until the approver has signed, or if the approver refused."""
+    waiver = next((waiver for waiver in waivers.rules if waiver.rule == result.id), None)
+    if waiver is None or result.state != "fail":
+        return result
+    if not waiver.granted <= subject.on <= waiver.expires:
+        dates = f"{waiver.granted.isoformat()} to {waiver.expires.isoformat()}"
+        return replace(result, message=f"{result.message} Its waiver holds from {dates}, and not on this day.")
+    keys = waivers.keys_of(waiver.approver)
+    where = standing(record, subject, role=waiver.approver, statement=waiver.statement, keys=keys)
+    until = f"Waived until {waiver.expires.isoformat()}: {_sentence(waiver.reason)}"
+    if not where.approvals and not where.rejections:
+        until += f" The {waiver.approver} has not signed the waiver."
+    return replace(
+        result,
+        state="waived" if where.is_approved else "needs_human",
+        message=f"{result.message} {until} {where.said}".strip(),
+    )
+
+
+def weigh(policy: Policy, record: Record, subject: Subject) -> tuple[Decided, ...]:
+    """Every attestation of the record, with why it does not count if it does not."""
+    keys = {(human.role, human.statement): human.keys for human in policy.human}
+    keys |= {(w.approver, w.statement): policy.waivers.keys_of(w.approver) for w in policy.waivers.rules}
+    out = []
+    for attestation in record.attestations:
+        named = keys.get((attestation.role, attestation.statement))
+        if named is None:
+            out.append(Decided(attestation=attestation, why_not="the policy asks for no such statement by this role"))
+        else:
+            why_not = subject.why_not(attestation, named)
+            out.append(Decided(attestation=attestation, why_not=why_not, by_stranger=attestation.key not in named))
+    return tuple(out)
+
+
+def _attested(record: Record, decisions: Sequence[Decided]) -> Iterator[RuleResult]:
+    """Whether the attestations are what they were when they were signed; a damaged one is never left out in silence."""
+    reason = "A signature that was changed could be one that was taken away."
+    ignored = [f"{d.attestation.who}, {d.attestation.role}: {d.why_not}" for d in decisions if d.why_not]
+    if record.problems:
+        more = f", and {len(record.problems) - 1} more like it" if len(record.problems) > 1 else ""
+        yield _check("attestations.intact", "integrity", f"Damaged: {record.problems[0]}{more}.", reason)
+    elif ignored:
+        message = f"The attestations are intact. These do not count: {'; '.join(ignored)}."
+        yield _check("attestations.intact", "pass", message, reason)
+    elif decisions:
+        yield _check("attestations.intact", "pass", "The attestations are intact, and each counts.", reason)
 
 
 # ---- one rule ------------------------------------------------------------------------------------------------------
@@ -412,7 +535,7 @@ def _sentence(text: str) -> str:
 
 
 def _as_state(state: RuleState) -> State:
-    return "pass" if state == "not_applicable" else state
+    return next((known for known in WORST_FIRST if known == state), "pass")
 
 
 # ---- what no policy can remove ---------------------------------------------------------------------------------------

@@ -279,6 +279,12 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "utility.groups[].noise": _p1("Standard deviation of the noise on its share", "number"),
         "utility.groups[].drowned": _p1("The noise is more than a tenth of the group", "flag"),
         "utility.unfit": _p1("What the synthetic table does not serve", "texts", required=False),
+        "deid_scan.safe_harbor[].letter": _p0("Letter of 45 CFR 164.514(b)(2)(i)", required=False),
+        "deid_scan.safe_harbor[].status": _p1("What the checks saw", "text", required=False),
+        "deid_scan.safe_harbor[].columns": _p1("Columns", "texts", required=False),
+        "deid_scan.safe_harbor[].signs": _p1("What was seen there", "texts", required=False),
+        "deid_scan.direct": _p1("Identifiers that speak of one person, under so many letters", "count", required=False),
+        "deid_scan.pan_scan": _p1("Payment card numbers", "text", required=False),
         "disclosure.edition_ok": _p0("Only classes P0 to P2 in the shareable edition", "flag"),
         "disclosure.leaves": _p0("Leaves by class", required=False),
     }

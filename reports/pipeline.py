@@ -54,12 +54,14 @@ from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.trial import check_rows
+from reports import intoto
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
 from reports.gate import Verdict
 from reports.policy import Policy
 from reports.render.to_html import to_html
 from reports.report import Report
+from reports.safe_harbor import scan
 from reports.utility import against_measurements, against_rows, groups_against_measurements
 
 Progress = Callable[[str], None]
@@ -273,12 +275,15 @@ def publish(
                 attacks=charged,
                 claim=model.claim if isinstance(model, RowsOnly) else None,
                 unit_distance=dealt.distance(sizes) if dealt is not None and sizes is not None else None,
+                scan=scan(schema, records, on=created_at.date()),
             )
             progress("writing the release")
             evidence = collect(run).with_disclosure()
             verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model, dealt)
             if sizes is not None:
                 sizes.save(staging.folder / "release" / "model")
+            if verdict is not None:
+                intoto.write(staging.folder / "release", verdict)
             _write_internal(
                 staging.folder,
                 evidence,

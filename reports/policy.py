@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from dpsynth.errors import UsageError
 from reports.paths import LARGEST, NUMERIC, SHAREABLE, declared, fits_kind, is_internal, is_number
+from reports.signing import PublicKey
 
 Stage: TypeAlias = Literal["release", "review"]
 Op: TypeAlias = Literal["at_most", "at_least", "equals", "one_of"]
@@ -26,7 +28,25 @@ Threshold: TypeAlias = bool | int | float | str | tuple[str, ...]
 
 SCHEMA: Final = "dpsynth.policy/1"
 OPS: Final[tuple[Op, ...]] = ("at_most", "at_least", "equals", "one_of")
+COVERABLE: Final = frozenset(
+    {
+        "unit.person",
+        "domain.declared",
+        "domain.source",
+        "guarantee.covered",
+        "implementation.exact_noise",
+        "guarantee.claimed",
+        "implementation.sound",
+        "ledger.all_dp",
+    }
+)
+"""Checks in code whose finding a person may accept, where a policy says so by name. A release made without a gate is not
+among them: it says of itself that it must not be published."""
+NEVER_WAIVED: Final = frozenset({"ledger.verified", "disclosure.edition_ok", "guarantee.definition"})
+"""Evidence about which no rule can be waived, whatever a policy says: without it no other number means anything."""
 _MOST_DAYS: Final = 36_525  # a hundred years
+ANNEXES: Final = ("dpia", "hipaa-expert", "safe-harbor", "hazards", "iso27559", "registry")
+"""Annexes of the report that a policy can ask for, in the order in which they stand there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -60,25 +80,74 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Human:
-    """A decision that only a person can make, and must have signed."""
+    """A decision that only a person can make, and must have signed.
+
+    Args:
+        role, statement: Who decides what.
+        keys: The public keys that may sign it, each of which is enough; without one nobody can.
+        covers: Findings that need a person, by the id of their rule or check, which this decision also accepts.
+    """
 
     role: str
     statement: str
+    keys: tuple[PublicKey, ...] = ()
+    covers: tuple[str, ...] = ()
+
+    @property
+    def rule_id(self) -> str:
+        """The name of the rule that asks for it."""
+        return f"human.{self.role}.{self.statement}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiver:
+    """A rule that may be broken for a while, once its approver has signed.
+
+    Args:
+        rule: The id of a rule of the release stage.
+        reason: Why; printed in the report.
+        approver: The role that has to sign.
+        granted, expires: The first and the last day on which it holds.
+    """
+
+    rule: str
+    reason: str
+    approver: str
+    granted: date
+    expires: date
+
+    @property
+    def statement(self) -> str:
+        """What the approver signs."""
+        return f"waiver.{self.rule}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waivers:
-    """Whether, by whom and for how long a rule may be waived, and which rules never."""
+    """Whether, by whom and for how long a rule may be waived, which rules never, and which rules are.
+
+    Args:
+        keys: The public keys that may sign for an approver, by role.
+        rules: The waivers.
+    """
 
     allowed: bool = False
     max_days: int = 0
     approvers: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
+    keys: tuple[tuple[str, tuple[PublicKey, ...]], ...] = ()
+    rules: tuple[Waiver, ...] = ()
+
+    def keys_of(self, role: str) -> tuple[PublicKey, ...]:
+        """The keys that may sign for a role."""
+        return dict(self.keys).get(role, ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A checked policy; `text` is the file as it was written, and the digest is the file's.
+    """A checked policy; `text` is the file as it was written, and the digest is the file's. `signers` may sign releases.
+
+    `catalog` names the catalogues of controls that the report shows, `annexes` its annexes.
 
     Use `Policy.load` or `Policy.parse`.
     """
@@ -87,9 +156,11 @@ class Policy:
     version: str
     reason: str
     catalog: tuple[str, ...]
+    annexes: tuple[str, ...]
     rules: tuple[Rule, ...]
     human: tuple[Human, ...]
     waivers: Waivers
+    signers: tuple[PublicKey, ...]
     text: str
 
     @classmethod
@@ -120,7 +191,7 @@ class Policy:
         except (ValueError, RecursionError):  # ValueError: also a whole number of thousands of digits
             raise UsageError("the policy is not valid TOML") from None
         top = _Section(data, "the policy")
-        top.known("schema", "name", "version", "reason", "catalog", "rule", "human", "waivers")
+        top.known("schema", "name", "version", "reason", "catalog", "annexes", "signers", "rule", "human", "waivers")
         if top.text("schema") != SCHEMA:
             raise UsageError(f'the policy must say schema = "{SCHEMA}"')
         rules = tuple(_rule(section) for section in top.tables("rule"))
@@ -129,14 +200,22 @@ class Policy:
             raise UsageError("the policy has no rule, and would judge nothing")
         if len(set(ids)) != len(ids):
             raise UsageError("two rules of the policy have the same id")
+        human = tuple(_human(section, ids) for section in top.tables("human"))
+        if len({(asked.role, asked.statement) for asked in human}) != len(human):
+            raise UsageError("the policy asks the same role for the same statement twice")
+        annexes = top.texts("annexes")
+        if not set(annexes) <= set(ANNEXES):
+            raise UsageError(f"the policy: annexes are some of {', '.join(ANNEXES)}")
         return cls(
             name=top.name("name"),
             version=top.text("version"),
             reason=top.text("reason"),
             catalog=top.texts("catalog"),
+            annexes=tuple(name for name in ANNEXES if name in annexes),
             rules=rules,
-            human=tuple(_human(section) for section in top.tables("human")),
-            waivers=_waivers(top.table("waivers")),
+            human=human,
+            waivers=_waivers(top.table("waivers"), rules),
+            signers=top.keys("signers"),
             text=text,
         )
 
@@ -190,6 +269,24 @@ class _Section:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise UsageError(f"{self.title}: {key} is a list of texts")
         return tuple(value)
+
+    def day(self, key: str) -> date:
+        value = self.data.get(key)
+        if not isinstance(value, date) or isinstance(value, datetime):
+            raise UsageError(f"{self.title}: {key} is a date such as 2026-12-31, without quotes")
+        return value
+
+    def keys(self, key: str) -> tuple[PublicKey, ...]:
+        value = self.data.get(key, [])
+        try:
+            found = tuple(PublicKey.parse(item) for item in (value if isinstance(value, list) else [value]))
+        except ValueError:
+            raise UsageError(
+                f"{self.title}: {key} is a public key as `dpsynth key create` prints it, or several"
+            ) from None
+        if len(set(found)) != len(found):
+            raise UsageError(f"{self.title}: {key} names a key twice")
+        return found
 
     def table(self, key: str) -> _Section:
         value = self.data.get(key, {})
@@ -252,16 +349,59 @@ def _threshold(rule_id: str, op: Op, value: object, kind: str) -> Threshold:
     return cast(Threshold, value)
 
 
-def _human(section: _Section) -> Human:
-    section.known("role", "statement")
-    return Human(role=section.name("role"), statement=section.name("statement"))
+def _human(section: _Section, rules: Collection[str]) -> Human:
+    section.known("role", "statement", "key", "covers")
+    covers = section.texts("covers")
+    for finding in covers:
+        if finding not in COVERABLE and finding not in rules:
+            raise UsageError(f"{section.title}: covers names {finding!r:.60}, which no person's decision can cover")
+    return Human(
+        role=section.name("role"), statement=section.name("statement"), keys=section.keys("key"), covers=covers
+    )
 
 
-def _waivers(section: _Section) -> Waivers:
-    section.known("allowed", "max_days", "approvers", "never")
+def _waivers(section: _Section, rules: Collection[Rule]) -> Waivers:
+    section.known("allowed", "max_days", "approvers", "never", "keys", "rule")
     allowed, days = section.data.get("allowed", False), section.data.get("max_days", 0)
     if not isinstance(allowed, bool):
         raise UsageError("waivers: allowed is true or false")
     if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= _MOST_DAYS:
         raise UsageError(f"waivers: max_days is a whole number of days, at most {_MOST_DAYS}")
-    return Waivers(allowed=allowed, max_days=days, approvers=section.texts("approvers"), never=section.texts("never"))
+    approvers, named = section.texts("approvers"), section.table("keys")
+    if not named.data.keys() <= set(approvers):
+        raise UsageError("waivers: keys names a role that is not among the approvers")
+    made = Waivers(
+        allowed=allowed,
+        max_days=days,
+        approvers=approvers,
+        never=section.texts("never"),
+        keys=tuple((role, named.keys(role)) for role in named.data),
+        rules=tuple(_waiver(waiver) for waiver in section.tables("rule")),
+    )
+    stages = {rule.id: rule for rule in rules if rule.stage == "release"}
+    for waiver in made.rules:
+        title = f"the waiver of {waiver.rule}"
+        if not allowed:
+            raise UsageError(f"{title}: this policy does not allow waivers")
+        if waiver.rule not in stages:
+            raise UsageError(f"{title}: there is no such rule of the release stage")
+        if waiver.rule in made.never or stages[waiver.rule].evidence in NEVER_WAIVED:
+            raise UsageError(f"{title}: this rule is never waived")
+        if waiver.approver not in approvers:
+            raise UsageError(f"{title}: {waiver.approver} is not among the approvers")
+        if not 0 <= (waiver.expires - waiver.granted).days <= days:
+            raise UsageError(f"{title}: it lasts longer than max_days, or ends before it begins")
+    if len({waiver.rule for waiver in made.rules}) != len(made.rules):
+        raise UsageError("waivers: a rule is waived twice")
+    return made
+
+
+def _waiver(section: _Section) -> Waiver:
+    section.known("id", "reason", "approver", "granted", "expires")
+    return Waiver(
+        rule=section.name("id"),
+        reason=section.text("reason"),
+        approver=section.name("approver"),
+        granted=section.day("granted"),
+        expires=section.day("expires"),
+    )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from dpsynth.errors import IntegrityError, UsageError
+from reports.attestation import Record
 from reports.evidence import Edition, Evidence
-from reports.gate import Verdict, decide
+from reports.gate import NOBODY, Verdict, decide
 from reports.policy import Policy
 
 
@@ -41,7 +42,9 @@ class Report:
                 raise IntegrityError("the verdict was not made by this policy")
 
     @classmethod
-    def of(cls, policy: Policy, evidence: Evidence, *, on: date, edition: Edition = "shareable") -> Report:
+    def of(
+        cls, policy: Policy, evidence: Evidence, *, on: date, edition: Edition = "shareable", record: Record = NOBODY
+    ) -> Report:
         """Judges the evidence and keeps what the edition may show.
 
         Args:
@@ -49,13 +52,14 @@ class Report:
             evidence: The internal evidence, or the shareable one for a shareable report.
             on: The day of the verdict.
             edition: Which report to make.
+            record: What people signed about the release.
         Raises:
             UsageError: an internal report was asked for and only the shareable evidence is there.
             IntegrityError: the evidence cannot be shared, so that there is no shareable page to make.
         """
         if edition == "internal" and evidence.edition != "internal":
             raise UsageError("the internal report needs the internal evidence, and only the shareable one is here")
-        verdict = decide(policy, evidence, stage="release", on=on)
+        verdict = decide(policy, evidence, stage="release", on=on, record=record)
         if edition == "shareable":
             return cls(evidence=evidence.shareable(), policy=policy, verdict=verdict, review=None)
         review = decide(policy, evidence, stage="review", on=on)

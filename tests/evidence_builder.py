@@ -77,6 +77,10 @@ def declared(value: Any) -> Leaf:
     return Leaf(value, "P0", "schema and settings")
 
 
+def scanned(value: Any) -> Leaf:
+    return Leaf(value, "P1", "patterns over the synthetic rows")
+
+
 def ledger_fact(value: Any) -> Leaf:
     return Leaf(value, "P0", "ledger")
 
@@ -298,6 +302,19 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 }
                 for name, _, _, _, tv, noise in columns
             ],
+        },
+        "deid_scan": {
+            "safe_harbor": [
+                {
+                    "letter": declared(letter),
+                    "status": scanned("for a person" if letter in "PQR" else "pattern not found"),
+                    "columns": scanned(()),
+                    "signs": scanned(()),
+                }
+                for letter in "ABCDEFGHIJKLMNOPQR"
+            ],
+            "direct": scanned(0),
+            "pan_scan": scanned("pattern not found"),
         },
         "review": {
             "rows_fit": internal_number(12102, n=None),

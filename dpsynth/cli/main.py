@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 import dpsynth
-from dpsynth.cli import attack, audit, demo, ledger, release, report, sample, schema
+from dpsynth.cli import attack, audit, demo, ledger, release, report, sample, schema, sign
 from dpsynth.cli.talk import say
 
 OK, USAGE, INTERNAL, INTERRUPTED = 0, 2, 6, 130
@@ -36,6 +36,9 @@ for command in (
     report.report,
     report.gate,
     report.verify,
+    sign.key,
+    sign.attest,
+    sign.sign,
     ledger.ledger,
 ):
     dpsynth_command.add_command(command)

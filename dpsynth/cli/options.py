@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import click
 
 from dpsynth import Ledger, UsageError
 from reports.policy import Policy
+from reports.signing import SigningKey, is_encrypted, load_key
+
+PASSPHRASE = "DPSYNTH_KEY_PASSPHRASE"
+"""The environment variable that holds the passphrase of a private key, for where nobody can be asked."""
 
 
 def policy_named(name: str) -> Policy:
     """A policy file, or a shipped policy by name."""
     return Policy.load(name)
+
+
+def key_in(path: Path) -> SigningKey:
+    """The private key in a file; its passphrase comes from DPSYNTH_KEY_PASSPHRASE, or else is asked for."""
+    passphrase = ""
+    if is_encrypted(path):
+        passphrase = os.environ.get(PASSPHRASE) or click.prompt(f"Passphrase of {path}", hide_input=True, err=True)
+    return load_key(path, passphrase=passphrase)
 
 
 def ledger_at(place: str) -> Ledger:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from dpsynth import Schema
-from dpsynth.cli.options import ledger_at, policy_named
+from dpsynth import Release, Schema
+from dpsynth.cli.options import key_in, ledger_at, policy_named
 from dpsynth.cli.talk import progress, say, show
 from dpsynth.counting.engines import ENGINES
 from dpsynth.sources import located
 from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
+from reports import bundle
 from reports.pipeline import Settings, publish
 
 
@@ -50,6 +51,7 @@ from reports.pipeline import Settings, publish
     help=f"Who holds and counts the rows: {', '.join(ENGINES)}; docs/scaling.md says when.",
 )
 @click.option("--job-id", help="A name for this job; the same name never runs twice.")
+@click.option("--key", type=click.Path(path_type=Path), help="A private key: sign the finished release.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
 def release(
     data: str,
@@ -67,6 +69,7 @@ def release(
     no_gate: bool,
     engine: str,
     job_id: str | None,
+    key: Path | None,
     out: Path,
 ) -> int:
     """Learn DATA under differential privacy, write synthetic rows, attack and judge them.
@@ -90,10 +93,13 @@ def release(
         engine=engine,
     )
     ledger = ledger_at(ledger_place)
+    signing = None if key is None else key_in(key)
     with progress() as report:
         found = publish(
             located(data), schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
         )
+    if signing is not None:
+        bundle.sign(Release.open(out), signing)
     if synthesizer is None:
         say(f"dpsynth: synthesizer {found.choice.name}, because there are {found.choice.reason}")
     if found.verdict is None:

@@ -15,11 +15,12 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.controls import STATUS_WORDS, evaluate
+from reports.controls import STATUS_WORDS, evaluate, not_shipped
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
 from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_PATHS, is_number
 from reports.render import figures, numbers, words
+from reports.render.annexes import CHAPTERS, annexes
 from reports.render.describe import asked, observed
 from reports.render.text import name, visible
 from reports.report import Report
@@ -37,7 +38,11 @@ def to_html(report: Report) -> str:
         review=report.review,
         policy=report.policy,
         internal=report.is_internal,
-        controls=evaluate(report.evidence),
+        meaning=words.meaning(report.verdict),
+        statements=[(asked, _result(report.verdict, asked.rule_id)) for asked in report.policy.human],
+        controls=evaluate(report.evidence, catalogs=report.policy.catalog),
+        not_shipped=not_shipped(report.policy.catalog),
+        annexes=annexes(report),
         style=Markup(style),
         csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         show=_Shown(report.evidence),
@@ -72,10 +77,12 @@ def _environment() -> Environment:
     environment.globals.update(
         ABSENT=numbers.ABSENT,
         ATTACKS=CHARGED_ATTACKS,
+        CHAPTERS=CHAPTERS,
         ATTACK_TITLES=ATTACK_TITLES,
         CLASS_WORDS=words.CLASS_WORDS,
         CONTROL_WORDS=STATUS_WORDS,
         CRITERIA=words.CRITERIA,
+        DECISION_WORDS=words.DECISION_WORDS,
         MEANINGS=words.MEANINGS,
         NOT_DECIDED=words.NOT_DECIDED,
         PATHS=PATHS,
@@ -94,6 +101,10 @@ def _harmless(value: object) -> object:
 
 def _by_path(verdict: Verdict) -> dict[str, RuleResult]:
     return {rule.path: rule for rule in verdict.rules if rule.origin == "policy" and rule.path}
+
+
+def _result(verdict: Verdict, rule_id: str) -> RuleResult:
+    return next(rule for rule in verdict.rules if rule.id == rule_id and rule.origin == "policy")
 
 
 def _strongest(evidence: Evidence) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from reports.render.annexes import annexes
 from reports.report import Report
 
 SCHEMA: Final = "dpsynth.report/1"
@@ -22,10 +23,31 @@ def to_json(report: Report) -> str:
             "reason": policy.reason,
             "catalog": list(policy.catalog),
             "sha256": policy.digest,
+            "human": [
+                {
+                    "role": human.role,
+                    "statement": human.statement,
+                    "keys": [key.text for key in human.keys],
+                    "covers": list(human.covers),
+                }
+                for human in policy.human
+            ],
+            "waivers": [
+                {
+                    "rule": waiver.rule,
+                    "reason": waiver.reason,
+                    "approver": waiver.approver,
+                    "granted": waiver.granted.isoformat(),
+                    "expires": waiver.expires.isoformat(),
+                }
+                for waiver in policy.waivers.rules
+            ],
         },
         "verdict": report.verdict.to_json(),
         "evidence": json.loads(report.evidence.to_json()),
     }
+    if policy.annexes:
+        data["annexes"] = [annex.to_json() for annex in annexes(report)]
     if report.review is not None:
         data["review"] = report.review.to_json()
     return json.dumps(data, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1) + "\n"

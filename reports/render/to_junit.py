@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from reports.gate import RuleResult
 from reports.render.describe import asked, observed
 from reports.render.text import name, visible
+from reports.render.words import STATE_WORDS
 from reports.report import Report
 
 
@@ -20,7 +21,7 @@ def to_junit(report: Report) -> str:
         "tests": len(verdict.rules),
         "failures": sum(rule.state in ("fail", "needs_human") for rule in verdict.rules),
         "errors": sum(rule.state in ("incomplete", "integrity") for rule in verdict.rules),
-        "skipped": sum(rule.state == "not_applicable" for rule in verdict.rules),
+        "skipped": sum(rule.state in ("not_applicable", "accepted", "waived") for rule in verdict.rules),
     }
     attributes = {key: str(count) for key, count in counts.items()} | {"time": "0"}
     title = f"dpsynth gate: policy {verdict.policy_name} {visible(verdict.policy_version, 40)}"
@@ -52,4 +53,4 @@ def _case(suite: ET.Element, rule: RuleResult) -> None:
         lines = [f"asked: {asked(rule)}", f"observed: {observed(rule)}", f"why: {rule.reason}"]
         problem.text = "\n".join(visible(line) for line in lines)
     elif rule.state != "pass":
-        ET.SubElement(case, "skipped", {"message": visible(rule.message)})
+        ET.SubElement(case, "skipped", {"message": visible(f"{STATE_WORDS[rule.state]}: {rule.message}")})

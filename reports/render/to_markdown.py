@@ -8,6 +8,7 @@ from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
 from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS
 from reports.render import words
+from reports.render.annexes import Line, annexes
 from reports.render.describe import asked, observed
 from reports.render.numbers import ABSENT, Direction, hundred, number, percent, plain, points
 from reports.render.text import NAME, markdown
@@ -15,9 +16,9 @@ from reports.report import Report
 
 
 def to_markdown(report: Report) -> str:
-    """The verdict, what stands in its way, the two worlds, the attacks and the gate, the same bytes for a report."""
+    """The verdict, what stands in its way, the bound, the attacks, the gate and the annexes, the same bytes for a report."""
     evidence, verdict = report.evidence, report.verdict
-    meaning = words.MEANINGS[verdict.state]
+    meaning = words.meaning(verdict)
     policy = f"{markdown(verdict.policy_name, NAME)}, version {markdown(verdict.policy_version, NAME)}"
     lines = [f"# Verdict: {meaning.title}", ""]
     if report.is_internal:
@@ -31,12 +32,14 @@ def to_markdown(report: Report) -> str:
         f"{meaning.do} Day of the verdict: {verdict.on.isoformat()}.",
         "",
         *_open(verdict),
+        *_settled(verdict),
         *_worlds(evidence),
         *_attacks(evidence),
         *_budget(evidence),
         "## Gate",
         "",
         *_gate(verdict.rules),
+        *_decisions(verdict),
     ]
     if report.review is not None:
         lines += [
@@ -47,6 +50,7 @@ def to_markdown(report: Report) -> str:
             *_open(report.review),
             *_gate(report.review.rules),
         ]
+    lines += _annexes(report)
     lines += [
         "## What this report does not decide",
         "",
@@ -63,15 +67,45 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _open(verdict: Verdict) -> list[str]:
-    if not verdict.open:
+    return _listed("## Why not", verdict.open)
+
+
+def _settled(verdict: Verdict) -> list[str]:
+    return _listed("## Let through by signature", verdict.settled_by_people)
+
+
+def _listed(title: str, rules: Sequence[RuleResult]) -> list[str]:
+    if not rules:
         return []
     found = []
-    for rule in verdict.open:
+    for rule in rules:
         detail = f" Asked: {markdown(asked(rule))}; observed: {markdown(observed(rule))}." if rule.op else ""
         found.append(
             f"- **{words.STATE_WORDS[rule.state]}** {markdown(rule.id, NAME)}: {markdown(rule.message)}{detail}"
         )
-    return ["## Why not", "", *found, ""]
+    return [title, "", *found, ""]
+
+
+def _decisions(verdict: Verdict) -> list[str]:
+    out = ["## Human decisions and signatures", ""]
+    if not verdict.decisions:
+        return [*out, "No decision signed with a key is recorded.", ""]
+    head = ("Name", "Role", "Statement", "Decision", "Signed", "Until", "Counts", "Key")
+    rows = [
+        (
+            markdown(made.who, NAME),
+            markdown(made.role, NAME),
+            markdown(made.statement, NAME),
+            words.DECISION_WORDS[made.decision],
+            made.signed_on.isoformat(),
+            made.expires.isoformat(),
+            markdown(f"no: {decided.why_not}" if decided.why_not else "yes"),
+            f"`{made.key.fingerprint}`",
+        )
+        for decided in verdict.decisions
+        for made in [decided.attestation]
+    ]
+    return [*out, *_table(head, rows)]
 
 
 def _worlds(evidence: Evidence) -> list[str]:
@@ -154,6 +188,29 @@ def _gate(rules: Iterable[RuleResult]) -> list[str]:
         for rule in rules
     )
     return _table(("Rule", "Asked", "Observed", "Result"), rows)
+
+
+def _annexes(report: Report) -> list[str]:
+    """The annexes in short tables; what people have to write is named and left open."""
+    out: list[str] = []
+    for annex in annexes(report):
+        out += [f"## Annex {annex.letter}: {annex.title}", "", annex.text, ""]
+        out += [f"Text of this annex: version {annex.version}. Source: {annex.source}.", ""]
+        for part in annex.parts:
+            out += [f"### {part.title}", "", *([part.text, ""] if part.text else [])]
+            head = ("Asked", "In this report", "Left for a person", *(("Result",) if part.judged else ()))
+            out += _table(head, (_annex_row(line, judged=part.judged) for line in part.lines))
+    return out
+
+
+def _annex_row(line: Line, *, judged: bool) -> tuple[str, ...]:
+    facts = [f"{fact.title}: {' '.join(fact.texts)}".removeprefix(": ") for fact in line.facts]
+    row = (
+        markdown(f"{line.code} {line.title}".strip(), 200),
+        markdown("; ".join([*facts, *line.notes])),
+        markdown("; ".join(line.blanks)),
+    )
+    return (*row, line.status.words if line.status else "") if judged else row
 
 
 def _word(evidence: Evidence, path: str) -> str:

@@ -15,13 +15,19 @@ SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def to_sarif(report: Report) -> str:
-    """The verdict as SARIF text: one result for each rule that stands in the way of a pass, none for the others.
+    """The verdict as SARIF text: one result for each rule that stands in the way of a pass, none for those that hold.
+
+    What a person let through by signature stays as a suppressed result, so that a pass which rests on it shows it.
 
     Only the release stage is told, whatever the edition: logs of a pipeline are often open to the world.
     """
     verdict = report.verdict
     ids = list(dict.fromkeys(rule.id for rule in verdict.rules))
     rules = {rule.id: rule for rule in reversed(verdict.rules)}
+    results = [_result(rule, ids.index(rule.id)) for rule in (*verdict.open, *verdict.settled_by_people)]
+    if verdict.settled_by_people:  # all results of a run say whether they are suppressed, or none does
+        for result, rule in zip(results, (*verdict.open, *verdict.settled_by_people), strict=True):
+            result["suppressions"] = _suppressions(rule)
     run = {
         "tool": {
             "driver": {
@@ -30,7 +36,7 @@ def to_sarif(report: Report) -> str:
                 "rules": [_rule(rules[rule_id]) for rule_id in ids],
             }
         },
-        "results": [_result(rule, ids.index(rule.id)) for rule in verdict.open],
+        "results": results,
         "invocations": [{"executionSuccessful": True, "exitCode": verdict.exit_code}],
         "properties": {
             "verdict": verdict.state,
@@ -53,6 +59,12 @@ def _text(text: str) -> dict[str, str]:
     return {"text": shown.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")}
 
 
+def _suppressions(rule: RuleResult) -> list[dict[str, str]]:
+    if rule.state not in ("accepted", "waived"):
+        return []
+    return [{"kind": "external", "status": "accepted", "justification": visible(rule.message)}]
+
+
 def _rule(rule: RuleResult) -> dict[str, Any]:
     return {
         "id": rule.id,
@@ -72,7 +84,7 @@ def _result(rule: RuleResult, index: int) -> dict[str, Any]:
         "ruleId": rule.id,
         "ruleIndex": index,
         "kind": "fail",
-        "level": "warning" if rule.state == "needs_human" else "error",
+        "level": "error" if rule.state in ("integrity", "fail", "incomplete") else "warning",
         "message": _text(f"{rule.state}: {rule.message} Asked: {asked(rule)}. Observed: {observed(rule)}."),
         "locations": [location],
         "partialFingerprints": {"dpsynthRule/v1": f"{rule.origin}:{rule.id}"},

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from reports.gate import RuleState, State
+from reports.attestation import Decision
+from reports.gate import RuleState, State, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,21 @@ MEANINGS: Final[Mapping[State, Meaning]] = MappingProxyType(
     }
 )
 
+_SIGNED: Final = Meaning(
+    title="Pass",
+    says="This release meets the policy {policy}, together with what people signed.",
+    do="The points below were let through by signature, not by evidence; every other rule was checked against evidence, "
+    "and holds. Whether to publish is a decision for a person.",
+)
+
+
+def meaning(verdict: Verdict) -> Meaning:
+    """What a verdict of the release gate says; a pass that rests on signatures says so."""
+    if verdict.state == "pass" and verdict.settled_by_people:
+        return _SIGNED
+    return MEANINGS[verdict.state]
+
+
 REVIEW_MEANINGS: Final[Mapping[State, str]] = MappingProxyType(
     {
         "pass": "The attacks on real rows stayed within the policy’s review rules.",
@@ -73,8 +89,12 @@ STATE_WORDS: Final[Mapping[RuleState, str]] = MappingProxyType(
         "needs_human": "needs a person",
         "integrity": "integrity",
         "not_applicable": "not failed",
+        "accepted": "signed",
+        "waived": "waived",
     }
 )
+
+DECISION_WORDS: Final[Mapping[Decision, str]] = MappingProxyType({"approve": "approved", "reject": "rejected"})
 
 CLASS_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

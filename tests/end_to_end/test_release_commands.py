@@ -27,7 +27,7 @@ def test_release_ends_with_its_verdict(released) -> None:  # type: ignore[no-unt
     present = {path.name for path in (released.out / "release").iterdir()}
     assert present == {
         "synthetic.parquet", "model", "schema.toml", "manifest.json", "evidence.json", "policy.toml", "verdict.json",
-        "report.html", "signature",
+        "report.html", "intoto.json", "signature",
     }  # fmt: skip
     assert json.loads((released.out / "release" / "signature").read_text())["signature"] is None
 

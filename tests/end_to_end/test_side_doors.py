@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,19 @@ def test_private_rows_do_not_print_themselves(case) -> None:  # type: ignore[no-
         assert str(sample.fit.persons) not in repr(sample) + repr(sample.fit)
 
 
+def seal(folder: Path) -> None:
+    """Makes statement and manifest fit files that were changed, as whoever changed them would."""
+    from dpsynth.release import sha256
+    from reports import intoto
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {path: sha256(folder / path) for path in manifest["files"] if path != intoto.FILE}
+    statement = intoto.statement(files, json.loads((folder / "verdict.json").read_text()))
+    (folder / intoto.FILE).write_text(intoto.to_text(statement))
+    manifest["files"] = files | {intoto.FILE: sha256(folder / intoto.FILE)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
 def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # type: ignore[no-untyped-def]
     from dpsynth.release import sha256
 
@@ -84,9 +98,12 @@ def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # ty
     shutil.copytree(case.out / "release", changed)
     evidence = changed / "evidence.json"
     evidence.write_text(evidence.read_text().replace('"v": "visits"', '"v": "visitz"'))
-    manifest = json.loads((changed / "manifest.json").read_text())
-    manifest["files"]["evidence.json"] = sha256(evidence)
-    (changed / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    seal(changed)
+    assert case("verify", changed) == 5, "the verdict speaks of other evidence"
+    verdict = json.loads((changed / "verdict.json").read_text())
+    verdict["evidence"]["sha256"] = sha256(evidence)
+    (changed / "verdict.json").write_text(json.dumps(verdict))
+    seal(changed)
     assert case("verify", changed) == 0  # unsigned: the output says that this is not noticed
     assert "not noticed" in case.stdout
     assert case("verify", changed, "--against", page) == 5
@@ -96,16 +113,12 @@ def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # ty
 
 def test_cut_rows_do_not_verify_against_the_manifest_or_the_ledger(case) -> None:  # type: ignore[no-untyped-def]
     """Whatever the copy of the manifest is called."""
-    from dpsynth.release import sha256
-
     assert case.release("--holdout", "0.4") in (0, 1, 3, 4)
     changed, copy = case.folder / "changed", case.folder / "copy.json"
     shutil.copytree(case.out / "release", changed)
     rows = changed / "synthetic.parquet"
     rows.write_bytes(rows.read_bytes() + b" ")
-    manifest = json.loads((changed / "manifest.json").read_text())
-    manifest["files"]["synthetic.parquet"] = sha256(rows)
-    (changed / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    seal(changed)
     shutil.copy(changed / "manifest.json", copy)
     assert case("verify", changed, "--against", case.out / "release" / "manifest.json") == 5
     assert case("ledger", "verify", case.ledger, "--against", copy) == 5

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dpsynth import ledger as ledger_module
+from dpsynth.canonical import canonical, from_canonical
 from dpsynth.errors import AlreadyRan, BudgetExceeded, DpsynthError, IntegrityError, PrivacyRefusal
 from dpsynth.ledger import Anchor, Ledger, Reservation
 from dpsynth.privacy import NANO, Cap, Cost, PrivacyUnit
@@ -180,15 +181,15 @@ plain_values = st.recursive(
 
 @given(plain_values)
 def test_canonical_text_is_read_back(value: object) -> None:
-    body = ledger_module._canonical(value)
-    assert ledger_module._from_canonical(body) == value == json.loads(body)
+    body = canonical(value)
+    assert from_canonical(body) == value == json.loads(body)
     assert b"\n" not in body
 
 
 @given(st.dictionaries(TEXT, st.integers(0, 9), min_size=1), st.sampled_from([(", ", ": "), (",", ": ")]))
 def test_any_other_text_is_refused(value: dict[str, int], separators: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="canonical"):
-        ledger_module._from_canonical(json.dumps(value, separators=separators).encode())
+        from_canonical(json.dumps(value, separators=separators).encode())
 
 
 @given(st.fractions(0, 10**6), st.integers(0, 60))
@@ -203,7 +204,7 @@ def test_what_is_recorded_is_never_cheaper(cost: Cost, denominator: int) -> None
     recorded = ledger_module._recordable(awkward)
     assert awkward.fits(recorded)
     assert all(b - a <= 1 for a, b in zip(awkward.curve(), recorded.curve(), strict=True))
-    read_back = ledger_module._cost(json.loads(ledger_module._canonical(recorded.to_json())))
+    read_back = ledger_module._cost(json.loads(canonical(recorded.to_json())))
     assert read_back == recorded
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from dpsynth import ledger as ledger_module
+from dpsynth.canonical import canonical
 from dpsynth.errors import (
     AlreadyRan,
     BoundToProcess,
@@ -984,11 +985,11 @@ def test_entries_are_canonical_json_that_anyone_can_check(ledger: Ledger) -> Non
 
 
 def test_integers_beyond_what_json_readers_keep_are_text() -> None:
-    assert ledger_module._canonical({"b": 2**53, "a": [2**53 + 1, True, None]}) == (
+    assert canonical({"b": 2**53, "a": [2**53 + 1, True, None]}) == (
         b'{"a":["9007199254740993",true,null],"b":9007199254740992}'
     )
     with pytest.raises(TypeError):
-        ledger_module._canonical({"a": 0.5})
+        canonical({"a": 0.5})
 
 
 def test_a_curve_with_large_losses_survives(tmp_path: Path) -> None:

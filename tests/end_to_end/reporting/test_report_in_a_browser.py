@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import signers
 
-from reports import Report
+from reports import Policy, Report
+from reports.policy import ANNEXES
 from reports.render import to_html
 
 CHROMIUM = next(
@@ -75,12 +77,26 @@ def browse(folder: Path, page: str, width: int) -> tuple[dict[str, object], str]
     return json.loads(html.unescape(found[1])), done.stderr
 
 
-@pytest.mark.parametrize("kind", ["shareable", "internal", "hostile"])
+def signed(builder: ModuleType) -> Report:
+    """A pass that rests on signatures by people with awkward names, one of which does not count."""
+    policy = signers.policy(signers.ASKS_TWO, signers.waiver())
+    evidence = builder.internal({"utility.tv1": builder.formula(0.2), "domain.from_data": builder.declared("site")})
+    record = signers.record(
+        signers.signed(evidence, policy, name=builder.HOSTILE[0]),
+        signers.signed(evidence, policy, signers.OFFICER, role="officer", statement="advice", name="x" * 200),
+        signers.signed(evidence, policy, signers.OFFICE, role="privacy-office", statement="waiver.utility.tv1"),
+        signers.signed(evidence, policy, signers.STRANGER, name=builder.HOSTILE[1], organisation="y" * 200),
+    )
+    return Report.of(policy, evidence, on=builder.TODAY, record=record)
+
+
+@pytest.mark.parametrize("kind", ["shareable", "internal", "hostile", "signed"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_fits_the_window_and_keeps_its_own_rules(builder: ModuleType, tmp_path: Path, kind: str, width: int) -> None:
     evidence = builder.internal(columns=builder.hostile_columns()) if kind == "hostile" else builder.internal()
     edition = "shareable" if kind == "shareable" else "internal"
-    page = to_html(Report.of(builder.policy(), evidence, on=builder.TODAY, edition=edition))
+    report = Report.of(builder.policy(), evidence, on=builder.TODAY, edition=edition)
+    page = to_html(signed(builder) if kind == "signed" else report)
     measured, said = browse(tmp_path, page, width)
     assert measured["wide"] == []
     assert measured["scroll"] == measured["seen"], "no sideways scrolling"
@@ -88,6 +104,26 @@ def test_it_fits_the_window_and_keeps_its_own_rules(builder: ModuleType, tmp_pat
     assert str(measured["title"]).startswith("Pass: privacy report")
     assert measured["ground"] == "rgb(238, 246, 241)", "the style sheet is in force under the page's own policy"
     assert all(isinstance(size, float | int) and size > 300 for size in measured["small"])  # type: ignore[attr-defined]
+    assert not re.search(r"Content Security Policy|Refused to|blocked", said)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("kind", ["calm", "hostile"])
+def test_all_annexes_fit_the_window(builder: ModuleType, tmp_path: Path, kind: str, width: int) -> None:
+    """Under a policy that asks for every annex, with names that are as long and as wide as names can be."""
+    text = builder.policy().text.replace("\ncatalog", f"\nannexes = {json.dumps(ANNEXES)}\ncatalog")
+    columns = builder.hostile_columns() if kind == "hostile" else builder.COLUMNS
+    columns = [(name, type_, "quasi_identifier", *rest) for name, type_, _, *rest in columns]
+    evidence = builder.internal(columns=columns)
+    if kind == "hostile":
+        for letter, name in enumerate(builder.HOSTILE):
+            for field in ("columns", "signs"):
+                evidence = evidence.with_leaf(f"deid_scan.safe_harbor[{letter}].{field}", builder.scanned((name,)))
+    page = to_html(Report.of(Policy.parse(text), evidence, on=builder.TODAY))
+    assert page.count("annex-") > 2 * len(ANNEXES)
+    measured, said = browse(tmp_path, page, width)
+    assert measured["wide"] == []
+    assert measured["scroll"] == measured["seen"], "no sideways scrolling"
     assert not re.search(r"Content Security Policy|Refused to|blocked", said)
 
 

@@ -16,10 +16,14 @@ import pytest
 
 from dpsynth.errors import OperationError
 from reports import Evidence, Leaf, Policy, Report
-from reports.controls import catalogue, evaluate
+from reports.controls import catalogue, evaluate, not_shipped
+from reports.policy import shipped
+from reports.registry import Publisher
 from reports.render import to_html, to_json, to_junit, to_markdown, to_pdf, to_sarif
+from reports.render.annexes import _file
 from reports.render.numbers import dots, hundred, number, percent, plain, points
 from reports.render.text import label, markdown, name, visible
+from reports.render.to_registry import to_registry
 
 HOSTILE_POLICY = """
 schema = "dpsynth.policy/1"
@@ -346,6 +350,8 @@ BANNED = (
     r"budget remaining",
     r"\breproducible\b",
     r"guaranteed? (privacy|anonymity)",
+    r"(meets?|complies with|compliant with|satisfies) (the )?(hipaa|gdpr|safe harbor)",
+    r"no longer personal data|outside the scope of the gdpr",
 )
 
 
@@ -361,6 +367,9 @@ def test_no_source_or_output_claims_too_much(builder: ModuleType) -> None:
         "gate.py",
         "paths.py",
         "controls.py",
+        "registry.py",
+        "safe_harbor.py",
+        "render/annexes.py",
         "render/figures.py",
         "render/to_markdown.py",
         "render/describe.py",
@@ -370,6 +379,12 @@ def test_no_source_or_output_claims_too_much(builder: ModuleType) -> None:
         made = report(builder, kind)
         for render in (to_html, to_markdown, to_junit, to_sarif, to_json):
             texts[f"{kind} {render.__name__}"] = re.sub(r"<[^>]+>", " ", render(made))
+    for policy in shipped():
+        made = Report.of(Policy.load(policy), builder.internal(), on=builder.TODAY)
+        for render in (to_html, to_markdown, to_junit, to_sarif, to_json):
+            texts[f"{policy} {render.__name__}"] = re.sub(r"<[^>]+>|&#\d+;", " ", render(made))
+        publisher = Publisher(curator="C", curator_type="Industry", region="R", authors=("A",))
+        texts[f"{policy} registry"] = to_registry(made, publisher)
     for where, text in texts.items():
         flat = " ".join(text.lower().split())
         for phrase in BANNED:
@@ -389,3 +404,27 @@ def test_no_source_or_output_claims_too_much(builder: ModuleType) -> None:
 )
 def test_the_scan_can_fail(claim: str) -> None:
     assert any(re.search(phrase, claim.lower()) for phrase in BANNED)
+
+
+@pytest.mark.parametrize("claim", ["Safe Harbor met.", "These data are de-identified.", "Certified by an expert."])
+def test_the_scan_sees_a_claim_in_an_annex(builder: ModuleType, monkeypatch: pytest.MonkeyPatch, claim: str) -> None:
+    """A claim that somebody writes into the text of an annex reaches the pages, and is caught there."""
+    policy = Policy.load("hipaa-expert")
+    data = dict(_file("safe-harbor")) | {"text": claim}
+    monkeypatch.setattr("reports.render.annexes._file", lambda annex: data if annex == "safe-harbor" else _file(annex))
+    made = Report.of(policy, builder.internal(), on=builder.TODAY)
+    for render in (to_html, to_markdown):
+        flat = " ".join(re.sub(r"<[^>]+>|&#\d+;", " ", render(made)).lower().split())
+        assert any(re.search(phrase, flat) for phrase in BANNED), render.__name__
+
+
+def test_a_policy_chooses_the_catalogues(builder: ModuleType) -> None:
+    """Ours is always there; one that this version does not have is told, and never taken for shown."""
+    shown = {item.control.catalog for item in evaluate(builder.shareable(), catalogs=["hipaa@2026-11"])}
+    assert shown == {"hipaa@2026-11", "dpsynth@1"}
+    assert not_shipped(["hipaa@2026-11", "hipaa@1996"]) == ("hipaa@1996",)
+    assert all(not_shipped(Policy.load(policy).catalog) == () for policy in shipped())
+    old = Policy.parse(builder.policy().text.replace("hipaa@2026-11", "hipaa@1996"))
+    text = to_html(Report.of(old, builder.internal(), on=builder.TODAY))
+    assert "Not part of this version, and not shown: <bdi>hipaa@1996</bdi>" in text
+    assert "45 CFR 164.514" not in text

@@ -26,6 +26,22 @@ def rule(**changes: Any) -> str:
     return "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items() if value is not None)
 
 
+KEY = "ed25519:" + "A" * 43 + "="
+
+
+def waiver(**changes: Any) -> str:
+    """A waiver of the rule `a`, and the table around it."""
+    top = {"allowed": "true", "max_days": "90", "approvers": '["office"]', "never": "[]"}
+    keys = {"id": '"a"', "reason": '"r"', "approver": '"office"', "granted": "2026-11-01", "expires": "2026-12-01"}
+    if "rule" in changes:
+        keys["id"] = f'"{changes.pop("rule")}"'
+    top |= {name: changes.pop(name) for name in list(changes) if name in top}
+    lines = [f"{name} = {value}" for name, value in top.items()]
+    return "\n".join(
+        ["[waivers]", *lines, "[[waivers.rule]]", *(f"{k} = {v}" for k, v in (keys | changes).items()), ""]
+    )
+
+
 def test_the_smallest_policy() -> None:
     policy = Policy.parse(HEAD + rule())
     assert (policy.name, policy.rules[0].threshold, policy.rules[0].side) == ("p", 1.0, None)
@@ -98,7 +114,29 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         (HEAD + "[rule]\nid = 1", "written"),
         (HEAD + rule() + "[[human]]\nrole = 'dpo'\n", "statement"),
         (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\nname = 'n'\n", "not known"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\nkey = 'ed25519:AAAA'\n", "public key"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\nkey = [1]\n", "public key"),
+        (HEAD + rule() + f"[[human]]\nrole = 'dpo'\nstatement = 's'\nkey = ['{KEY}', '{KEY}']\n", "twice"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\ncovers = ['ledger.integrity']\n", "no person"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\ncovers = ['release.gated']\n", "no person"),
+        (HEAD + rule() + "[[human]]\nrole = 'dpo'\nstatement = 's'\n" * 2, "twice"),
+        (HEAD + rule() + "[[human]]\nrole = 'a b'\nstatement = 's'\n", "letters"),
+        (HEAD + "signers = ['me']\n" + rule(), "public key"),
         (HEAD + rule() + "[waivers]\nallowed = 1\n", "true or false"),
+        (HEAD + rule() + f"[waivers.keys]\nboss = '{KEY}'\n", "not among the approvers"),
+        (HEAD + rule() + waiver(allowed="false"), "does not allow"),
+        (HEAD + rule() + waiver(rule="b"), "no such rule"),
+        (HEAD + rule(stage='"review"', evidence='"review.membership.excess"') + waiver(), "no such rule"),
+        (HEAD + rule() + waiver(never='["a"]'), "never waived"),
+        (HEAD + rule(evidence='"ledger.verified"', at_most=None, equals="true") + waiver(), "never waived"),
+        (HEAD + rule() + waiver(approvers='["other"]'), "among the approvers"),
+        (HEAD + rule() + waiver(max_days="10"), "longer than max_days"),
+        (HEAD + rule() + waiver(expires="2026-10-01"), "ends before"),
+        (HEAD + rule() + waiver(expires='"2026-12-01"'), "without quotes"),
+        (HEAD + rule() + waiver(expires="2026-12-01T00:00:00"), "without quotes"),
+        (HEAD + rule() + waiver(reason='" "'), "reason"),
+        (HEAD + rule() + waiver(who='"me"'), "not known"),
+        (HEAD + rule() + waiver() + waiver().partition("[[waivers.rule]]")[2].join(["[[waivers.rule]]", ""]), "twice"),
         (HEAD + rule() + "[waivers]\nmax_days = -1\n", "days"),
         (HEAD + rule() + f"[waivers]\nmax_days = 1{'0' * 400}\n", "days"),
         (HEAD + rule() + "[waivers]\nforever = true\n", "not known"),
@@ -119,7 +157,7 @@ def test_a_policy_with_a_shipped_name_and_another_text_is_told(tmp_path: Path) -
         same.write_text(policy.text, encoding="utf-8")
         assert not Policy.load(same).impersonates
         assert Policy.parse(policy.text + "\n# a word more\n").impersonates
-        assert Policy.parse(policy.text.replace("at_most  = 2.0", "at_most  = 200.0")).impersonates
+        assert Policy.parse(policy.text.replace("at_most  = ", "at_most  = 1", 1)).impersonates
         renamed = policy.text.replace(f'name    = "{name}"', 'name    = "ours"')
         assert not Policy.parse(renamed).impersonates
     assert not Policy.parse(HEAD + rule()).impersonates
@@ -154,8 +192,31 @@ def test_human_and_waivers_are_read() -> None:
         + '[waivers]\nallowed = true\nmax_days = 90\napprovers = ["privacy-office"]\nnever = ["ledger.integrity"]\n'
     )
     policy = Policy.parse(text)
+    assert (policy.human[0].keys, policy.human[0].covers, policy.signers, policy.waivers.rules) == ((), (), (), ())
     assert (policy.human[0].role, policy.waivers.max_days, policy.waivers.never) == (
         "controller",
         90,
         ("ledger.integrity",),
+    )
+
+
+def test_keys_covers_signers_and_waivers_are_read() -> None:
+    text = (
+        HEAD
+        + f'signers = ["{KEY}"]\n'
+        + rule()
+        + f'[[human]]\nrole = "dpo"\nstatement = "s"\nkey = "{KEY}"\ncovers = ["unit.person", "a"]\n'
+        + waiver()
+        + f'[waivers.keys]\noffice = ["{KEY}"]\n'
+    )
+    policy = Policy.parse(text)
+    assert [key.text for key in (*policy.signers, *policy.human[0].keys, *policy.waivers.keys_of("office"))] == [
+        KEY
+    ] * 3
+    assert policy.human[0].covers == ("unit.person", "a")
+    assert policy.human[0].rule_id == "human.dpo.s"
+    assert policy.waivers.keys_of("nobody") == ()
+    assert (policy.waivers.rules[0].statement, policy.waivers.rules[0].expires.isoformat()) == (
+        "waiver.a",
+        "2026-12-01",
     )

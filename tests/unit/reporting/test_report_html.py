@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import signers
 
 from reports import Evidence, Leaf, Policy, Report
 from reports.paths import CHARGED_ATTACKS
@@ -33,6 +34,7 @@ KINDS = (
     "empty",
     "hostile",
     "amended",
+    "signed",
 )
 
 
@@ -53,7 +55,16 @@ def page(builder: ModuleType, kind: str) -> str:
         "empty": lambda: Evidence({}),
         "hostile": lambda: builder.internal(columns=builder.hostile_columns()),
         "amended": lambda: amended(builder),
+        "signed": lambda: builder.internal({"domain.from_data": builder.declared("site")}),
     }[kind]()
+    if kind == "signed":
+        policy = signers.policy(signers.ASKS_TWO)
+        record = signers.record(
+            signers.signed(evidence, policy, name=builder.HOSTILE[0]),
+            signers.signed(evidence, policy, signers.OFFICER, role="officer", statement="advice", name="x" * 200),
+            signers.signed(evidence, policy, signers.STRANGER, decision="reject", name=builder.HOSTILE[2]),
+        )
+        return to_html(Report.of(policy, evidence, on=builder.TODAY, record=record))
     return to_html(Report.of(builder.policy(), evidence, on=builder.TODAY, edition=edition))
 
 
@@ -310,7 +321,7 @@ def test_what_is_not_measured_says_why(builder: ModuleType) -> None:
 def test_a_human_rule_is_shown_as_open(builder: ModuleType) -> None:
     policy = Policy.parse(builder.policy().text + '\n[[human]]\nrole = "controller"\nstatement = "release-decision"\n')
     text = words(to_html(Report.of(policy, builder.internal(), on=builder.TODAY)))
-    assert "The policy asks for 1 signed statement; none is recorded." in text
+    assert "Signed statements that the policy asks for: 0 of 1." in text
 
 
 # ---- hostile names -------------------------------------------------------------------------------------------------

@@ -1,0 +1,211 @@
+"""A finished release and everything put beside it: signed, and checked as a whole.
+
+What is checked, and what could not be, is said in sentences; nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from dpsynth.errors import DpsynthError, IntegrityError
+from dpsynth.ledger import Anchor
+from dpsynth.release import Checked, Release, anchor_in, sha256, write_signature
+from reports import intoto
+from reports.attestation import Attestation, Record, Subject
+from reports.gate import weigh
+from reports.policy import Policy
+from reports.signing import PublicKey, SigningKey
+
+KIND: Final = "application/vnd.dpsynth.manifest+json"
+
+
+def sign(release: Release, key: SigningKey) -> PublicKey:
+    """Signs the manifest, and with it every file that it lists; an older signature is replaced.
+
+    Raises:
+        IntegrityError: the files are not those of the manifest.
+    """
+    release.require_whole()
+    body = (release.folder / "manifest.json").read_bytes()
+    write_signature(release, key.public.text, key.sign(kind=KIND, body=body))
+    return key.public
+
+
+def signer(release: Release) -> PublicKey | None:
+    """The key that signed the manifest; None when nobody did.
+
+    Raises:
+        IntegrityError: there is a signature, and it is not of this manifest by the key that it names.
+    """
+    signed = release.signature
+    if signed is None:
+        return None
+    try:
+        key = PublicKey.parse(signed["key"])
+    except ValueError:
+        raise IntegrityError("the signature names no key") from None
+    if not key.verifies(signed["sig"], kind=KIND, body=(release.folder / "manifest.json").read_bytes()):
+        raise IntegrityError("the signature is not of this manifest by the key that it names")
+    return key
+
+
+@dataclass
+class _Found:
+    """What the checks have found so far."""
+
+    problems: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+
+
+def verify(
+    release: Release,
+    *,
+    policy: Policy | None,
+    keys: Collection[PublicKey] = (),
+    against: Sequence[Path] = (),
+    on: date,
+) -> Checked:
+    """Whether a release and what lies beside it are what they say.
+
+    Args:
+        policy: The policy whose keys are believed; None for the one inside the release, if there is one.
+        keys: Keys of which one must have signed the release; none means the policy's signers.
+        against: Reports or manifests issued earlier.
+        on: The day on which signatures have to count.
+    """
+    base = release.verify(against)
+    found = _Found(list(base.problems), list(base.checked), list(base.not_checked))
+    if policy is None:
+        policy = _own_policy(release, found)
+    _check_signature(release, policy, keys, found)
+    _check_heads(release, found)
+    _check_statement(release, found)
+    _check_attestations(release, policy, on, found)
+    return Checked(problems=tuple(found.problems), checked=tuple(found.checked), not_checked=tuple(found.not_checked))
+
+
+def _own_policy(release: Release, found: _Found) -> Policy | None:
+    """The policy inside the release, where it is the one of the manifest."""
+    path = release.folder / "policy.toml"
+    if not path.is_file() or sha256(path) != release.manifest["files"].get(path.name):
+        return None
+    try:
+        policy = Policy.load(path)
+    except DpsynthError as error:
+        found.problems.append(f"policy.toml: {error}")
+        return None
+    if policy.impersonates:
+        found.problems.append(
+            f"policy.toml calls itself {policy.name} and is not the policy of that name that ships here"
+        )
+        return None
+    found.not_checked.append(
+        "whose rules and keys these are: they are those of the policy inside the release; --policy names your own copy "
+        f"(SHA-256 {policy.digest})"
+    )
+    return policy
+
+
+def _check_signature(release: Release, policy: Policy | None, keys: Collection[PublicKey], found: _Found) -> None:
+    believed = tuple(keys) or (policy.signers if policy else ())
+    by = "--key" if keys else "the policy"
+    try:
+        key = signer(release)
+    except IntegrityError as error:
+        found.problems.append(str(error))
+        return
+    if key is None and believed:
+        found.problems.append(f"the release is unsigned, and {by} names who has to sign it")
+    elif key is None:
+        found.not_checked.append(
+            "who made it: the release is unsigned, so a changed release with a changed manifest is not noticed"
+        )
+    elif believed and key not in believed:
+        found.problems.append(f"the manifest is signed with {key.text}, which {by} does not name")
+    else:
+        found.checked.append(
+            f"the signature of the manifest with {key.text}" + (f", which {by} names" if believed else "")
+        )
+        if not believed:
+            found.not_checked.append(
+                "whose key signed the manifest: --key, or signers in a policy, says whose it must be"
+            )
+
+
+def _check_heads(release: Release, found: _Found) -> None:
+    """The manifest, the evidence and the verdict speak of one ledger head, one evidence and one policy."""
+    evidence = release.folder / "evidence.json"
+    try:
+        if anchor_in(evidence) != Anchor.from_manifest(release.manifest):
+            raise IntegrityError("manifest.json and evidence.json name different heads of the ledger")
+        found.checked.append("the ledger head in the manifest against the one in the evidence")
+        verdict = _json(release, "verdict.json")
+        if verdict is not None:
+            policy = release.folder / "policy.toml"
+            if (verdict["evidence"]["sha256"], verdict["policy"]["sha256"]) != (sha256(evidence), sha256(policy)):
+                raise IntegrityError("verdict.json speaks of other evidence, or of another policy")
+            found.checked.append("the verdict of the release day against the evidence and the policy that it names")
+    except DpsynthError as error:
+        found.problems.append(str(error))
+    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        found.problems.append("evidence.json, verdict.json or policy.toml is missing or damaged")
+
+
+def _check_statement(release: Release, found: _Found) -> None:
+    """The in-toto statement names the files of the manifest, and the verdict of the release day."""
+    listed = {path: digest for path, digest in release.manifest["files"].items() if path != intoto.FILE}
+    try:
+        verdict, stated = _json(release, "verdict.json"), _json(release, intoto.FILE)
+        if stated is None:
+            found.not_checked.append("an in-toto statement: the release carries none")
+        elif verdict is None or stated != intoto.statement(listed, verdict):
+            found.problems.append(f"{intoto.FILE} does not name the files of the manifest and the verdict beside it")
+        else:
+            found.checked.append(f"the in-toto statement in {intoto.FILE} against the manifest and the verdict")
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        found.problems.append(f"{intoto.FILE} or verdict.json is damaged")
+
+
+def _check_attestations(release: Release, policy: Policy | None, on: date, found: _Found) -> None:
+    record = Record.read(release)
+    found.problems += record.problems
+    evidence = release.manifest["files"].get("evidence.json", "")
+    foreign = [a for a in record.attestations if (a.evidence, a.manifest) != (evidence, record.manifest)]
+    found.problems += [f"{_named(a)} was signed for another release or other evidence" for a in foreign]
+    if policy is None:
+        found.not_checked += [f"who may have signed {_named(a)}: there is no policy" for a in record.attestations]
+        return
+    subject = Subject(evidence=evidence, policy=policy.digest, manifest=record.manifest, on=on)
+    for decided in weigh(policy, record, subject):
+        attestation = decided.attestation
+        if attestation in foreign:
+            continue
+        if not decided.why_not:
+            found.checked.append(f"{_named(attestation)}: signed with a key that the policy names, for this release")
+        elif decided.by_stranger and attestation.policy == policy.digest:
+            found.problems.append(f"{_named(attestation)}: {decided.why_not}")
+        else:
+            found.not_checked.append(
+                f"{_named(attestation)}: its signature holds, and does not count: {decided.why_not}"
+            )
+
+
+def _named(attestation: Attestation) -> str:
+    what = "approval" if attestation.decision == "approve" else "rejection"
+    return f"the {what} by {attestation.who} as {attestation.role} ({attestation.statement})"
+
+
+def _json(release: Release, name: str) -> dict[str, Any] | None:
+    """A JSON object of the release, or None when the release has no such file."""
+    if name not in release.manifest["files"]:
+        return None
+    found = json.loads((release.folder / name).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
