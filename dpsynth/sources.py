@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -197,8 +198,12 @@ _ARROW = {
     "bpchar": pa.binary(),
     "name": pa.binary(),
     "uuid": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
 }
 """Arrow types of PostgreSQL's; others cannot be modelled. Texts stay bytes: what is no valid text must not be an error."""
+_NOTHING = pa.struct([])  # of which no column can be made
 _AS_BYTES = ("text", "varchar", "bpchar", "name", "uuid")
 
 
@@ -214,12 +219,24 @@ def _postgresql(table: _Table) -> Iterator[psycopg.Connection[Any]]:
         def load(self, data: Any) -> bytes:
             return bytes(data)
 
+    class AsTime(Loader):
+        """In ISO; what Python's calendar does not have, such as infinity, is missing."""
+
+        def load(self, data: Any) -> datetime | None:
+            try:
+                return datetime.fromisoformat(bytes(data).decode())
+            except ValueError:
+                return None
+
     try:
         with psycopg.connect(table.place, connect_timeout=_PATIENCE_S) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             for name in _AS_BYTES:
                 connection.adapters.register_loader(name, AsBytes)
+            for name in ("date", "timestamp", "timestamptz"):
+                connection.adapters.register_loader(name, AsTime)
+            connection.execute("SET datestyle TO 'ISO'; SET timezone TO 'UTC'")
             yield connection
     except (psycopg.Error, UnicodeError):
         raise DataFileError(
@@ -230,7 +247,7 @@ def _postgresql(table: _Table) -> Iterator[psycopg.Connection[Any]]:
 def _postgresql_columns(table: _Table) -> pa.Schema:
     with _postgresql(table) as connection, connection.cursor() as cursor:
         cursor.execute(f"{_selected(table)} LIMIT 0".encode())
-        return pa.schema([(name, kind or pa.date32()) for name, kind in _kinds(connection, cursor).items()])
+        return pa.schema([(name, kind or _NOTHING) for name, kind in _kinds(connection, cursor).items()])
 
 
 def _kinds(connection: psycopg.Connection[Any], cursor: Any) -> dict[str, pa.DataType | None]:

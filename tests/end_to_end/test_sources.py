@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from engine_tables import assert_equal_stores, made_rows, made_schema, opened, written
@@ -211,3 +212,44 @@ def test_a_server_that_goes_away_in_the_middle(server: str, rows: Path, monkeypa
         list(found)
     assert error.value.exit_code == 6
     assert "\n" not in str(error.value)
+
+
+def test_dates_and_times_of_a_server_stay_what_they_are(server: str, tmp_path: Path) -> None:
+    """With a zone they are taken at UTC; what is in no calendar is missing; other types can be no column."""
+    import psycopg
+
+    schema = Schema.parse(
+        """schema = "dpsynth.schema/1"
+table = "t"
+[[column]]
+name = "born"
+type = "date"
+minimum = "1900-01-01"
+maximum = "2030-01-01"
+missing = true
+[[column]]
+name = "seen"
+type = "datetime"
+minimum = "2020-01-01T00:00:00"
+maximum = "2021-01-01T00:00:00"
+missing = true
+"""
+    )
+    with psycopg.connect(server) as connection:
+        connection.execute("DROP TABLE IF EXISTS times")
+        connection.execute("CREATE TABLE times (born date, seen timestamptz)")
+        connection.execute(
+            "INSERT INTO times VALUES ('1999-12-31', '2020-06-01 02:00:00+02'), ('infinity', '2020-06-01 00:00:01Z'), "
+            "('0044-03-15 BC', NULL)"
+        )
+    address = f"{server}&table=times"
+    sources.check_header(address, schema)
+    columns = sources.read(address, schema).records.columns
+    assert columns["born"].tolist()[:1] == [10956.0]
+    assert np.isnan(columns["born"]).tolist() == [False, True, True]
+    assert np.diff(columns["seen"]).tolist()[:1] == [1.0]
+    assert columns["seen"][0] == 1590969600
+    with psycopg.connect(server) as connection:
+        connection.execute("ALTER TABLE times ALTER COLUMN born TYPE json USING NULL")
+    with pytest.raises(DataFileError, match="born"):
+        sources.check_header(address, schema)
