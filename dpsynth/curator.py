@@ -241,6 +241,11 @@ class Curator(Private):
         return cls(rows, schema, reservation, holdout=holdout)
 
     @property
+    def throw_away(self) -> bool:
+        """Whether no ledger is charged for the answers."""
+        return not isinstance(self._reservation, Reservation)
+
+    @property
     def unit(self) -> PrivacyUnit:
         """Whose presence is hidden, and the sensitivities that follow."""
         return self.schema.unit
@@ -321,7 +326,7 @@ class Curator(Private):
             values=values,
             sigma_squared=mechanism.sigma_squared,
             cost=cost,
-            throw_away=not isinstance(self._reservation, Reservation),
+            throw_away=self.throw_away,
         )
 
     def measure_cycle(self, column: int, cycle: str, mechanism: DiscreteGaussian) -> CycleCounts:
@@ -345,7 +350,7 @@ class Curator(Private):
             values=mechanism.add_noise(exact, rng=self._rng),
             sigma_squared=mechanism.sigma_squared,
             cost=cost,
-            throw_away=not isinstance(self._reservation, Reservation),
+            throw_away=self.throw_away,
         )
 
     def select(

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.curator import Curator
-from dpsynth.errors import IntegrityError
+from dpsynth.errors import IntegrityError, PrivacyRefusal
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.models.estimation import on_simplex
 from dpsynth.schema import Schema
@@ -43,10 +43,12 @@ class UnitSizes:
     Args:
         counts: Noisy number of units with 1, 2, ... max_rows rows.
         sigma: Standard deviation of the noise on each.
+        throw_away: Whether no ledger was charged for them: then they cannot be saved.
     """
 
     counts: tuple[int, ...]
     sigma: float
+    throw_away: bool = False
 
     @classmethod
     def measured(cls, curator: Curator, *, rho: Fraction) -> UnitSizes:
@@ -55,7 +57,8 @@ class UnitSizes:
         Privacy: costs `rho`, as zCDP.
         """
         mechanism = DiscreteGaussian.calibrated(rho=rho, l2_squared=curator.unit.touched(1))
-        return cls(counts=tuple(curator.count_unit_sizes(mechanism).tolist()), sigma=mechanism.sigma)
+        counts = curator.count_unit_sizes(mechanism)
+        return cls(counts=tuple(counts.tolist()), sigma=mechanism.sigma, throw_away=curator.throw_away)
 
     @property
     def shares(self) -> FloatVector:
@@ -72,7 +75,13 @@ class UnitSizes:
         return shares
 
     def save(self, folder: Path) -> None:
-        """Writes `persons.json` into a model's folder."""
+        """Writes `persons.json` into a model's folder.
+
+        Raises:
+            PrivacyRefusal: no ledger was charged for the counts.
+        """
+        if self.throw_away:
+            raise PrivacyRefusal("these counts come from a rehearsal, which no ledger knows: count in a release")
         facts = {"format": _FORMAT, "counts": list(self.counts), "sigma": self.sigma}
         (folder / _FILE).write_text(json.dumps(facts, allow_nan=False) + "\n", encoding="utf-8")
 

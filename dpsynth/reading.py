@@ -770,7 +770,7 @@ def _numeric(column: Column, numbers: npt.NDArray[np.float64], gaps: BoolVector)
     if column.type == "integer":
         kinds[numbers != np.floor(numbers)] = UNKNOWN
     kinds[gaps] = MISSING
-    return Cells(np.where(kinds == VALUE, numbers, 0.0), kinds)
+    return Cells(np.where(kinds == VALUE, numbers, 0.0) + 0.0, kinds)  # no negative zero: equal cells have equal bytes
 
 
 def _arrow_cells(column: Column, array: pa.Array) -> Cells:

@@ -182,7 +182,7 @@ class Release:
         try:
             text = (self.folder / "signature").read_text(encoding="ascii")
             signed = json.loads(text)["signature"]
-            found = unsigned() | {"signature": signed and {key: signed[key] for key in SIGNED}}
+            found = unsigned() | {"signature": None if signed is None else {key: signed[key] for key in SIGNED}}
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         is_text = signed is None or all(isinstance(value, str) for value in found["signature"].values())

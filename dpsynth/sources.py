@@ -18,7 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 
@@ -131,7 +131,9 @@ class _Table:
             if parts.netloc or rest or not parts.path.strip("/"):
                 raise UsageError("the address of a DuckDB table is duckdb:///PATH?table=NAME, with three slashes")
             return cls(names, kind, unquote(parts.path))
-        return cls(names, kind, urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(rest), "")))
+        return cls(
+            names, kind, urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(rest, quote_via=quote), ""))
+        )
 
     @property
     def shown(self) -> str:

@@ -300,11 +300,7 @@ def add(release: Release, draft: Draft, key: SigningKey) -> tuple[Attestation, t
 
 def _same(attestation: Draft, other: Draft) -> bool:
     """Whether two decisions are about the same evidence, policy and release."""
-    return (attestation.evidence, attestation.policy, attestation.manifest) == (
-        other.evidence,
-        other.policy,
-        other.manifest,
-    )
+    return (attestation.evidence, attestation.manifest) == (other.evidence, other.manifest)
 
 
 # ---- what counts -----------------------------------------------------------------------------------------------------
@@ -335,7 +331,7 @@ class Subject:
             return "signed for other evidence"
         if not self.manifest or attestation.manifest != self.manifest:
             return "signed for another release"
-        if attestation.policy != self.policy:
+        if attestation.decision == "approve" and attestation.policy != self.policy:
             return "signed for another policy"
         if attestation.decision == "approve" and attestation.signed_on > self.on:
             return f"signed on {attestation.signed_on.isoformat()}, after the day of this verdict"

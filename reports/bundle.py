@@ -12,12 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import dpsynth
 from dpsynth.errors import DpsynthError, IntegrityError
 from dpsynth.ledger import Anchor
 from dpsynth.release import Checked, Release, anchor_in, sha256, write_signature
 from reports import intoto
 from reports.attestation import Attestation, Record, Subject
-from reports.gate import weigh
+from reports.evidence import Evidence
+from reports.gate import decide, weigh
 from reports.policy import Policy
 from reports.signing import PublicKey, SigningKey
 
@@ -31,6 +33,11 @@ def sign(release: Release, key: SigningKey) -> PublicKey:
         IntegrityError: the files are not those of the manifest.
     """
     release.require_whole()
+    found = _Found()
+    _check_heads(release, found)
+    _check_statement(release, found)
+    for problem in found.problems:
+        raise IntegrityError(f"{problem}: nothing was signed")
     body = (release.folder / "manifest.json").read_bytes()
     write_signature(release, key.public.text, key.sign(kind=KIND, body=body))
     return key.public
@@ -151,10 +158,22 @@ def _check_heads(release: Release, found: _Found) -> None:
             if (verdict["evidence"]["sha256"], verdict["policy"]["sha256"]) != (sha256(evidence), sha256(policy)):
                 raise IntegrityError("verdict.json speaks of other evidence, or of another policy")
             found.checked.append("the verdict of the release day against the evidence and the policy that it names")
+            judged, rules = Evidence.from_json(evidence.read_text(encoding="utf-8")), Policy.load(policy)
+            if judged.value("tool.version") != dpsynth.__version__:
+                found.not_checked.append("the verdict of the release day: another version of this program made it")
+            else:
+                again = decide(rules, judged, stage="release", on=date.fromisoformat(verdict["date"])).to_json()
+                if (again["verdict"], _states(again)) != (verdict["verdict"], _states(verdict)):
+                    raise IntegrityError("verdict.json is not what this policy says about this evidence on that day")
+                found.checked.append("the verdict of the release day, judged again")
     except DpsynthError as error:
         found.problems.append(str(error))
     except (OSError, LookupError, TypeError, ValueError, RecursionError):
         found.problems.append("evidence.json, verdict.json or policy.toml is missing or damaged")
+
+
+def _states(verdict: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(rule["origin"], rule["id"], rule["status"]) for rule in verdict["rules"]]
 
 
 def _check_statement(release: Release, found: _Found) -> None:

@@ -146,7 +146,7 @@ def collect(run: Run) -> Evidence:
         },
         "columns": [_column(column, run.schema) for column in _columns(run.schema)],
         "discovery": [_discovery(found) for found in run.discovered],
-        "constraints": [_constraint(constraint) for constraint in run.schema.constraints],
+        "constraints": [_constraint(constraint, run.schema) for constraint in run.schema.constraints],
         "domain": {
             "basis": _p0(_named("missing for", run.schema.basis_gaps()) or "stated", "schema"),
             "from_data": _p0(", ".join(run.schema.from_data()) or "none", "schema"),
@@ -234,7 +234,7 @@ def _column(column: dpsynth.Column, schema: Schema) -> dict[str, Leaf]:
         if column.source == DISCOVER
         else _p0(column.size if modelled else 0, "schema"),
         "source": _p0(column.source, "schema"),
-        "basis": _p0(column.basis or "as for the table", "schema"),
+        "basis": _p0(column.basis or ("as for the table" if schema.basis else "not stated"), "schema"),
         "treatment": _p0(_treatment(column, schema), "schema"),
     }
 
@@ -276,10 +276,10 @@ def _treatment(column: dpsynth.Column, schema: Schema) -> str:
     return "dropped: not in the synthetic table"
 
 
-def _constraint(constraint: dpsynth.Constraint) -> dict[str, Leaf]:
+def _constraint(constraint: dpsynth.Constraint, schema: Schema) -> dict[str, Leaf]:
     return {
         "rule": _p0(constraint.text, "schema"),
-        "basis": _p0(constraint.basis or "as for the table", "schema"),
+        "basis": _p0(constraint.basis or ("as for the table" if schema.basis else "not stated"), "schema"),
     }
 
 
@@ -505,7 +505,9 @@ def _group(group: Group, schema: Schema) -> dict[str, Leaf]:
     src = "noisy count of the group and noisy total"
     return {
         "column": _p0(schema.names[group.column], "schema"),
-        "value": _p0(_value(schema, group.column, group.cell), "schema"),
+        "value": Leaf(_value(schema, group.column, group.cell), "P1", "discovered with noise")
+        if schema.modelled[group.column].source == DISCOVER
+        else _p0(_value(schema, group.column, group.cell), "schema"),
         "measured": Leaf(group.measured, "P1", src),
         "synthetic": Leaf(group.synthetic, "P1", "synthetic rows"),
         "noise": Leaf(group.noise, "P1", "sigma over the noisy total"),

@@ -28,7 +28,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.errors import DpsynthError, IntegrityError, UsageError
-from dpsynth.privacy import NANO, ORDERS, Cost, advantage_bound, tpr_bound
+from dpsynth.privacy import NANO, ORDERS, Cap, Cost, advantage_bound, tpr_bound
 from reports.attestation import Attestation, Record, Standing, Subject, standing
 from reports.evidence import Evidence, Leaf
 from reports.paths import (
@@ -48,7 +48,8 @@ from reports.paths import (
     is_internal,
     is_number,
 )
-from reports.policy import Human, Policy, Rule, Stage, Threshold, Waivers
+from reports.policy import COVERABLE, Human, Policy, Rule, Stage, Threshold, Waivers
+from reports.safe_harbor import alphabet
 
 State: TypeAlias = Literal["integrity", "fail", "incomplete", "needs_human", "pass"]
 RuleState: TypeAlias = State | Literal["not_applicable", "accepted", "waived"]
@@ -187,7 +188,8 @@ class Verdict:
         """
         if not set(allow) <= {"needs_human"}:
             raise UsageError("only needs_human can be allowed")
-        return 0 if self.state in allow else self.exit_code
+        rejected = any(d.attestation.decision == "reject" and not d.why_not for d in self.decisions)
+        return 0 if self.state in allow and not rejected else self.exit_code
 
     @property
     def open(self) -> tuple[RuleResult, ...]:
@@ -255,8 +257,8 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date, record
             (human, standing(record, subject, role=human.role, statement=human.statement, keys=human.keys))
             for human in policy.human
         ]
-        results = [_accepted(_waived(result, policy.waivers, record, subject), asked) for result in results]
-        found = [_accepted(result, asked) for result in found]
+        results = [_waived(_accepted(result, asked), policy.waivers, record, subject) for result in results]
+        found = [_accepted(result, asked) if result.id in COVERABLE else result for result in found]
         results += [_human(human, where) for human, where in asked]
         decisions = weigh(policy, record, subject)
         found += _attested(record, decisions)
@@ -629,10 +631,44 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
     if _columns(evidence, "source", "discover") != {_name_in(row, "column") for row in searched}:
         yield "discovery does not name the columns whose source it is"
     yield from _chances(evidence)
+    yield from _searched(evidence)
+    for attack in CHARGED_ATTACKS:
+        excess, fit, control = (
+            _number(evidence.value(f"attacks.{attack}.{part}")) for part in ("excess", "fit_rate", "control_rate")
+        )
+        if excess is not None and (fit is None or control is None):
+            yield f"attacks.{attack}.excess stands without its two rates"
+        elif excess is not None and fit is not None and control is not None and excess < fit - control - _ROUNDING:
+            yield f"attacks.{attack}.excess is smaller than the difference of its rates"
     for row in evidence.rows("risk.table"):
         release, lifetime = _cell(row, "release"), _cell(row, "cumulative")
         if release is not None and lifetime is not None and _is_below(lifetime, release):
             yield "risk.table is smaller over the lifetime than for this release alone"
+
+
+def _searched(evidence: Evidence) -> Iterator[str]:
+    """The count of direct identifiers, and what is said of card numbers, follow from the letters below them."""
+    rows = evidence.rows("deid_scan.safe_harbor")
+    count, cards = evidence.value("deid_scan.direct"), evidence.value("deid_scan.pan_scan")
+    if not rows and count is None and cards is None:
+        return
+    if [_name_in(row, "letter") for row in rows] != [letter.id for letter in alphabet()]:
+        yield "deid_scan.safe_harbor does not give each of the 18 letters once"
+        return
+    direct = 0
+    for row, letter in zip(rows, alphabet(), strict=True):
+        signs, columns = (row[key].value if key in row else None for key in ("signs", "columns"))
+        if not isinstance(signs, tuple) or not isinstance(columns, tuple) or len(signs) != len(columns):
+            yield "deid_scan.safe_harbor does not say what was seen in which column"
+            return
+        found = any(not sign.startswith("fakes of format ") and sign != "values look like codes" for sign in signs)
+        if found != (_name_in(row, "status") == "pattern found"):
+            yield "deid_scan.safe_harbor has a status that its signs do not bear out"
+        direct += found and letter.direct
+        if any("card numbers" in sign for sign in signs) and cards != "pattern found":
+            yield "deid_scan.pan_scan leaves out card numbers that deid_scan.safe_harbor names"
+    if count != direct:
+        yield "deid_scan.direct is not the number of letters found"
 
 
 def _chances(evidence: Evidence) -> Iterator[str]:
@@ -640,7 +676,8 @@ def _chances(evidence: Evidence) -> Iterator[str]:
     searched = evidence.rows("discovery")
     categories = _columns(evidence, "type", "category")
     for row in searched:
-        if _name_in(row, "column") in categories and not (_cell(row, "delta0") or 0.0) > 0:
+        by_values = _name_in(row, "column") in categories or "values" in _name_in(row, "facts")
+        if by_values and not (_cell(row, "delta0") or 0.0) > 0:
             yield "discovery gives no delta0 for the values of a category"
     stated, implied = _number(evidence.value("guarantee.delta0")), sum(_cell(row, "delta0") or 0.0 for row in searched)
     if implied > (stated or 0.0) * (1 + _ROUNDING):
@@ -666,8 +703,32 @@ def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:
         yield "ledger.spent_epsilon did not grow with this release"
     if cap is not None and remaining is not None and _is_below(cap, remaining):
         yield "ledger.remaining is larger than the limit"
-    if cap is not None and after is not None and remaining is not None and remaining > 0 and _is_below(cap, after):
-        yield "ledger.remaining is positive although the limit is passed"
+    if cap is not None and after is not None and remaining is not None and remaining >= 0 and _is_below(cap, after):
+        yield "ledger.remaining is not below zero although the limit is passed"
+    yield from _below_the_limit(evidence)
+
+
+def _below_the_limit(evidence: Evidence) -> Iterator[str]:
+    """Lifetime figures are about all that the ledger's limit allows, never about less."""
+    cap, delta = _number(evidence.value("ledger.cap_epsilon")), _number(evidence.value("ledger.cap_delta"))
+    if cap is None or delta is None:
+        return  # a matter for `evidence.complete`
+    raised = [_cell(row, "from_epsilon") for row in evidence.rows("ledger.amendments")]
+    try:
+        limit = Cap.of(Fraction(str(raised[0] if raised else cap)), Fraction(str(delta)))
+        cost = Cost.zcdp((limit.raised(Fraction(str(cap))) if raised else limit).cost.rho)
+        stated: list[tuple[str, float | None, float | None]] = [
+            ("risk.tpr_at_fpr", _number(evidence.value("risk.tpr_at_fpr")), 0.01)
+        ]
+        stated += [("risk.table", _cell(row, "cumulative"), _cell(row, "fpr")) for row in evidence.rows("risk.table")]
+        for path, rate, fpr in stated:
+            if rate is not None and fpr is not None and _is_below(rate, _detection(cost, fpr)):
+                yield f"{path} is smaller than ledger.cap_epsilon implies"
+        gap = _number(evidence.value("risk.advantage"))
+        if gap is not None and _is_below(gap, _advantage(cost, 0.0)):
+            yield "risk.advantage is smaller than ledger.cap_epsilon implies"
+    except (DpsynthError, ArithmeticError, ValueError):
+        yield "risk cannot be computed from ledger.cap_epsilon"
 
 
 OWN: Final = "dpsynth"
@@ -858,7 +919,7 @@ def _word(rule_id: str, path: str, *, good: Value, message: str, fine: str, reas
 def _unit(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
     value = evidence.value("unit.entity")
     reason = "A guarantee for rows is weaker than one for persons when a person can have several rows."
-    if value == "row":
+    if isinstance(value, str) and value.strip().casefold() in ("row", "rows", "record", "records"):
         message = "The guarantee is for single rows: a person must confirm that nobody has more than one."
         yield _check("unit.person", "needs_human", message, reason, "unit.entity")
     elif value is not None:

@@ -273,7 +273,7 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "utility.pairs[].tv": _p1("Distance", "share"),
         "utility.pairs[].noise": _p1("Expected from the noise alone", "number", required=False),
         "utility.groups[].column": _p0("Column"),
-        "utility.groups[].value": _p0("Group"),
+        "utility.groups[].value": Path(title="Group", kind="text", classes=frozenset({"P0", "P1"}), required=True),
         "utility.groups[].measured": _p1("Share, by the noisy count", "share"),
         "utility.groups[].synthetic": _p1("Share of the synthetic rows", "share"),
         "utility.groups[].noise": _p1("Standard deviation of the noise on its share", "number"),

@@ -365,7 +365,8 @@ def _persons_of(model: Model, *, rng: np.random.Generator) -> Callable[[int], Pe
     if not isinstance(model, RowsOnly):
         return lambda persons: _rows_as_persons(model.sample(persons, rng=rng).decode(rng=rng))
     order = rng.permutation(len(model.records))
-    thirds = cycle(part if len(part) else order for part in np.array_split(order, 3))
+    third = len(order) // 3  # of equal length: `sights` takes two of them row by row
+    thirds = cycle([order[n * third : (n + 1) * third] for n in range(3)] if third else [order])
     return lambda persons: _rows_as_persons(model.records.take(next(thirds)[:persons]))
 
 

@@ -231,7 +231,9 @@ class Policy:
     @property
     def impersonates(self) -> bool:
         """Whether it has the name of a policy that ships with the product and is another file."""
-        return self.name in shipped() and self.digest != Policy.load(self.name).digest
+        bare = {re.sub(r"[^a-z0-9]", "", name): name for name in shipped()}
+        name = bare.get(re.sub(r"[^a-z0-9]", "", self.name.lower()))
+        return name is not None and self.digest != Policy.load(name).digest
 
 
 def shipped() -> tuple[str, ...]:

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "ed25519:"
 _KEY_BYTES: Final = 32
+_SMALL: Final = frozenset(  # points of small order, in every spelling (RFC 8032, 5.1.7): the top bit is left out
+    bytes.fromhex(text)
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
 _SIGNATURE_BYTES: Final = 64
 _LONGEST_FILE: Final = 16_384  # bytes of a key file
 _OWN: Final = stat.S_IRUSR | stat.S_IWUSR
@@ -43,6 +55,8 @@ class PublicKey:
     def __post_init__(self) -> None:
         if len(self.raw) != _KEY_BYTES:
             raise ValueError("an Ed25519 key has 32 bytes")
+        if bytes([*self.raw[:31], self.raw[31] & 127]) in _SMALL:
+            raise ValueError("this key verifies signatures that anyone can make")
 
     @classmethod
     def parse(cls, text: object) -> PublicKey:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from attacks.generators import Generator, claim_of
 from attacks.selftest import RUNS, SelfTest, self_test
 from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
 from dpsynth.cli.options import check_new, write_result
-from dpsynth.cli.talk import progress, say, show, show_json
+from dpsynth.cli.talk import progress, say, show, show_json, stoppable
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
 from dpsynth.reading import RawRows
@@ -113,7 +112,7 @@ def audit(
             pairs, fits=fits, with_counts=claim.cost is not None, with_records=data is not None, left_out=left_out
         )
     found, measured = None, None
-    with _stoppable(), progress() as tell, warnings.catch_warnings(action="ignore"):
+    with stoppable(), progress() as tell, warnings.catch_warnings(action="ignore"):
         read = None if data is None else reading.read(data, schema)
         if generator is not None and fits is not None:
             frame = None if read is None else frame_of(read, schema)
@@ -200,17 +199,6 @@ def _only_the_user(private: bool) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Lets a polite request to end clean up as Ctrl-C does: a running program is stopped, its files are removed."""
-    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _tell(found: Audit | None, measured: SelfTest | None) -> None:

@@ -17,7 +17,12 @@ PASSPHRASE = "DPSYNTH_KEY_PASSPHRASE"
 
 def policy_named(name: str) -> Policy:
     """A policy file, or a shipped policy by name."""
-    return Policy.load(name)
+    policy = Policy.load(name)
+    if policy.impersonates:
+        raise UsageError(
+            f"this file calls itself {policy.name} and is not the policy that ships here: give it a name of its own"
+        )
+    return policy
 
 
 def key_in(path: Path) -> SigningKey:

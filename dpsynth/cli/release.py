@@ -8,7 +8,7 @@ import click
 
 from dpsynth import Release, Schema
 from dpsynth.cli.options import key_in, ledger_at, policy_named
-from dpsynth.cli.talk import progress, say, show
+from dpsynth.cli.talk import progress, say, show, stoppable
 from dpsynth.counting.engines import ENGINES
 from dpsynth.sources import located
 from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
@@ -94,7 +94,7 @@ def release(
     )
     ledger = ledger_at(ledger_place)
     signing = None if key is None else key_in(key)
-    with progress() as report:
+    with stoppable(), progress() as report:
         found = publish(
             located(data), schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
         )

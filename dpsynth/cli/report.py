@@ -12,6 +12,7 @@ import click
 from dpsynth import IntegrityError, Release, UsageError
 from dpsynth.cli.options import policy_named, write_result
 from dpsynth.cli.talk import say, show, show_json
+from dpsynth.release import sha256
 from reports import bundle
 from reports.attestation import Record
 from reports.evidence import Evidence
@@ -112,6 +113,8 @@ def gate(
             raise UsageError(f"{path} exists already: choose another path")
     release = whole(folder)
     judged_by = policy_of(release, policy)
+    if judged_by.signers and bundle.signer(release) not in judged_by.signers:
+        raise IntegrityError("the release is not signed with a key that the policy names under signers")
     made = Report.of(judged_by, evidence_of(release, "shareable"), on=day_named(None), record=Record.read(release))
     if junit is not None:
         write_result(junit, to_junit(made))
@@ -132,7 +135,7 @@ def gate(
         if verdict.settled_by_people and policy is None:
             say("dpsynth: the keys are those of the policy inside the release: --policy judges by your own copy")
     if code != verdict.exit_code:
-        say("dpsynth: NEEDS HUMAN was let through by --allow needs_human: nobody has signed this release")
+        say("dpsynth: NEEDS HUMAN was let through by --allow needs_human: what is open has not been accepted")
     return code
 
 
@@ -199,7 +202,10 @@ def evidence_of(release: Release, edition: str) -> Evidence:
         path = release.folder.parent / "internal" / "evidence.json"
         if release.folder.name != "release" or not path.is_file():
             raise UsageError("the internal evidence is not here: only the folder that `release --out` made holds it")
-    return Evidence.from_json(path.read_text(encoding="utf-8"))
+    found = Evidence.from_json(path.read_text(encoding="utf-8"))
+    if found.edition != edition or found.digest != sha256(path):
+        raise IntegrityError(f"{path.name} is not the {edition} evidence as this program writes it")
+    return found
 
 
 def policy_of(release: Release, name: str | None) -> Policy:

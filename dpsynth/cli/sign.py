@@ -134,4 +134,7 @@ def _check_asked(policy: Policy, role: str, statement: str, key: PublicKey) -> N
         names = ", ".join(f"{r} {s}" for r, s in asked) or "none"
         raise UsageError(f"the policy asks for no such statement by this role; it asks for: {names}")
     if key not in asked[role, statement]:
-        raise UsageError(f"the policy does not name this key for {role}: it would have to list {key.text}")
+        raise UsageError(
+            f"the policy does not name this key for {role}: it would have to list {key.text}, in a copy "
+            "with a name of its own"
+        )

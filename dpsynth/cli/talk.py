@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -44,3 +45,14 @@ def progress() -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True)
     with console.status("starting") as status:
         yield lambda stage: status.update(f"{stage} ...")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Lets a polite request to end clean up as Ctrl-C does: a running program is stopped, its files are removed."""
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

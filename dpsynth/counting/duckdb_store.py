@@ -1,6 +1,6 @@
 """Rows in a DuckDB table on disk: for tables that are larger than memory.
 
-The rows are encoded once, block by block, into a database in a folder of its own (mode 0700, the file 0600), which is
+The rows are encoded once, block by block, into a database in a folder of its own (mode 0700), which is
 removed with the store, also after a failure. DuckDB keeps to a memory limit and sorts on disk.
 
 Bounding looks at units with too many rows alone: their rows come out by unit, each with the number of equal rows of the

@@ -240,7 +240,9 @@ def _judged(names: Sequence[str], verdict: Verdict, *, person: bool) -> tuple[St
 
 def _tone(state: str) -> Tone:
     """How a rule's state looks here; a state that is not known is for a person."""
-    known: Mapping[str, Tone] = {"pass": "pass", "fail": "fail", "integrity": "fail", "incomplete": "incomplete"}
+    known: Mapping[str, Tone] = {
+        "pass": "pass", "fail": "fail", "waived": "fail", "integrity": "fail", "incomplete": "incomplete",
+    }  # fmt: skip
     return known.get(state, "needs_human")
 
 

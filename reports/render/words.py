@@ -34,7 +34,8 @@ MEANINGS: Final[Mapping[State, Meaning]] = MappingProxyType(
         ),
         "needs_human": Meaning(
             title="Needs a person",
-            says="No rule of the policy {policy} is broken, and something is left that only a person may accept.",
+            says="Under the policy {policy} something is left that only a person may accept; no rule is broken but those that it "
+            "waives.",
             do="Publish only after someone who may decide has accepted each point below in writing.",
         ),
         "incomplete": Meaning(

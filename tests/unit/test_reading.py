@@ -575,3 +575,13 @@ def test_files_are_read_and_written_without_importing_pandas(tmp_path):
     rows = [read(tmp_path / name, schema) for name in ("0.csv", "3.parquet")]
     for name in schema.names:
         assert values(rows[0], name) == values(rows[1], name)
+
+
+def test_a_negative_zero_is_a_zero_in_an_open_column_too() -> None:
+    """Its bytes decide about coins: two spellings of zero are one content in every engine."""
+    schema = Schema.parse(
+        'schema = "dpsynth.schema/1"\ntable = "t"\n[[column]]\nname = "a"\ntype = "number"\nminimum = "discover"\n'
+        'maximum = "discover"\n'
+    )
+    rows = reading.read_open_frame(pd.DataFrame({"a": [0.0, -0.0]}), schema)
+    assert not np.signbit(rows.cells["a"].values).any()

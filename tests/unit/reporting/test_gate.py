@@ -165,12 +165,17 @@ def test_an_attack_beyond_its_proven_ceiling_fails_under_every_policy(builder: M
     lenient = Policy.parse(
         HEAD + '[[rule]]\nid = "r"\nevidence = "ledger.attempts"\nstage = "release"\nat_most = 99\nreason = "w"\n'
     )
+    excess = builder.internal().get("attacks.membership.excess")
+    apart = beyond.value - builder.internal().value("attacks.membership.control_rate")
+    more = {"attacks.membership.excess": replace(excess, value=apart, low=apart - 0.1, high=apart + 0.1)}
     for policy in (builder.policy(), lenient):
-        (found_it,) = within(builder, {RATE: beyond}, policy)
+        (found_it,) = within(builder, {RATE: beyond, **more}, policy)
         assert (found_it.state, found_it.origin, found_it.path) == ("fail", "code", RATE)
         assert "membership" in found_it.message
-        assert decide(policy, builder.internal({RATE: beyond}), stage="release", on=builder.TODAY).exit_code == 1
-        (weak,) = within(builder, {RATE: replace(beyond, confidence=0.01)}, policy)
+        assert (
+            decide(policy, builder.internal({RATE: beyond, **more}), stage="release", on=builder.TODAY).exit_code == 1
+        )
+        (weak,) = within(builder, {RATE: replace(beyond, confidence=0.01), **more}, policy)
         assert weak.state == "fail"
     touching = replace(rate, value=bound, low=bound, high=bound + 0.2)
     assert [rule.state for rule in within(builder, {RATE: touching})] == ["pass"]
@@ -267,7 +272,10 @@ def test_an_estimate_outside_its_interval_is_an_integrity_failure(builder: Modul
         assert found(verdict, "evidence.consistent").message.endswith(f"{path} lies outside its own interval.")
     noisy = builder.internal().get("attacks.linkage.control_rate")
     cut = replace(noisy, value=-0.01, low=0.0, high=0.02)  # the ends were cut to what a rate can be
-    verdict = builder.release_verdict(builder.internal({"attacks.linkage.control_rate": cut}))
+    excess = builder.internal().get("attacks.linkage.excess")
+    apart = builder.internal().value("attacks.linkage.fit_rate") + 0.01
+    same = {"attacks.linkage.excess": replace(excess, value=apart, low=apart - 0.1, high=apart + 0.1)}
+    verdict = builder.release_verdict(builder.internal({"attacks.linkage.control_rate": cut, **same}))
     assert found(verdict, "evidence.consistent").state == "pass"
 
 
@@ -671,3 +679,25 @@ def test_the_rows_of_discovery_cannot_be_taken_out(builder: Any) -> None:
     tree = builder.opened(builder.tree())
     del tree["discovery"]
     assert states(builder, tree)["evidence.consistent"] == "integrity"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("attacks.membership.excess", -0.3),  # below the difference of its rates
+        ("risk.tpr_at_fpr", 0.0101),  # about this release alone, where the ledger allows more
+        ("risk.advantage", 0.001),
+        ("deid_scan.direct", 7),
+    ],
+)
+def test_figures_that_follow_from_others_cannot_be_edited(builder: ModuleType, path: str, value: Any) -> None:
+    leaf = builder.internal().get(path)
+    edges = {"low": value - 0.1, "high": value + 0.1} if leaf.low is not None else {}
+    verdict = builder.release_verdict(builder.internal({path: replace(leaf, value=value, **edges)}))
+    assert found(verdict, "evidence.consistent").state == "integrity"
+
+
+def test_a_limit_that_was_raised_in_the_evidence_alone_is_noticed(builder: ModuleType) -> None:
+    cap = builder.internal().get("ledger.cap_epsilon")
+    verdict = builder.release_verdict(builder.internal({"ledger.cap_epsilon": replace(cap, value=50.0)}))
+    assert found(verdict, "evidence.consistent").state == "integrity"

@@ -98,6 +98,8 @@ class TestEveryPolicy:
         evidence = within(builder, allowed.release, allowed.lifetime, allowed.delta)
         if name == "open-data":  # whose attacks have to be narrower than the builder's
             for attack in CHARGED_ATTACKS:
+                control = evidence.value(f"attacks.{attack}.control_rate")
+                evidence = evidence.with_leaf(f"attacks.{attack}.fit_rate", builder.charged(control + 0.003, 0.03))
                 evidence = evidence.with_leaf(f"attacks.{attack}.excess", builder.charged(0.003, 0.03))
         verdict = decide(policy, evidence, stage="release", on=builder.TODAY)
         assert [(rule.id, rule.state) for rule in verdict.open] == [
