@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -237,3 +239,28 @@ def test_kill_after_the_reservation(case, tmp_path: Path) -> None:  # type: igno
     assert extract.charged_nano > 0
     assert extract.orphans == 1
     assert not case.out.exists()
+
+
+@pytest.mark.parametrize("polite", [signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_request_to_end_leaves_no_rows_behind(case, tmp_path: Path, polite: signal.Signals) -> None:  # type: ignore[no-untyped-def]
+    """In the middle of reading into a private database: as after Ctrl-C, and the charge stays."""
+    script = (
+        "import os, sys, time; from dpsynth.counting.duckdb_store import DuckDBStore; from dpsynth.cli.main import run;"
+        f"DuckDBStore._fill = lambda *a: (os.kill(os.getpid(), {int(polite)}), time.sleep(60)); sys.exit(run(sys.argv[1:]))"
+    )
+    words = ["release", case.data, "--schema", case.schema, "--ledger", case.ledger, "--epsilon", "1", "--delta", "1e-6",
+             "--engine", "duckdb", "--out", case.out]  # fmt: skip
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)],
+        capture_output=True,
+        check=False,
+        timeout=50,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert ended.returncode == 130, ended.stderr
+    assert not list(scratch.iterdir())
+    assert not case.out.exists()
+    assert not [path for path in case.out.parent.iterdir() if path.name.startswith(".")]
+    assert case.extract().charged_nano > 0
