@@ -132,7 +132,7 @@ def test_another_unit_than_the_ledgers(case) -> None:  # type: ignore[no-untyped
 
 @pytest.mark.slow
 def test_ledger_locked_by_another_process(case, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("dpsynth.ledger.TIMEOUT", 0.3)
+    monkeypatch.setattr("dpsynth.ledger.store.TIMEOUT", 0.3)
     script = f"import sqlite3,sys; c=sqlite3.connect({str(case.ledger)!r},isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held',flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -153,7 +153,7 @@ def check_what_is_left(path: Path, words: list[str], end: str) -> str:
 
 def kill_everywhere(folder: Path, work: Work, *, every: int) -> set[str]:
     """Kill `work` at every, or every n-th, step, one process a step; returns the last kinds that were left."""
-    fresh, left = make(folder / "fresh.db").path, set()
+    fresh, left = make(folder / "fresh.db").store.path, set()
     for step in range(1, 10**6, every):
         path = Path(shutil.copy(fresh, folder / f"{step}.db"))
         ledger = Ledger.open(path)
@@ -213,7 +213,7 @@ def test_killed_at_a_random_moment(tmp_path: Path) -> None:
 
     def work_on(say: Callable[[str], None]) -> None:
         while True:
-            with reserve(Ledger.open(ledger.path)) as reservation:
+            with reserve(Ledger.open(ledger.store.path)) as reservation:
                 reservation.start()
                 say(str(reservation.seq))
 
@@ -268,7 +268,7 @@ def under_strace(path: Path, *options: str) -> tuple[int, list[str], str]:
 
 @pytest.mark.skipif(STRACE is None, reason="needs strace")
 def test_the_charge_reaches_the_disk_before_reserve_returns(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").path
+    path = make(tmp_path / "ledger.db").store.path
     code, words, trace = under_strace(path, "-e", "trace=pwrite64,fdatasync,fsync,unlink")
     assert (code, words) == (0, ["reserved", "started", "ended"])
     calls = re.findall(r"^\d+ +(\w+)\(|^(\w+)\(", trace, re.MULTILINE)
@@ -284,7 +284,7 @@ def test_the_charge_reaches_the_disk_before_reserve_returns(tmp_path: Path) -> N
 def test_nothing_is_lost_when_a_system_call_fails(tmp_path: Path, call: str, fate: str) -> None:
     outcomes: list[tuple[int, list[str], str]] = []
     for number in range(1, 100):
-        path = make(tmp_path / f"{number}.db").path
+        path = make(tmp_path / f"{number}.db").store.path
         code, words, trace = under_strace(path, "-e", f"trace={call}", "-e", f"inject={call}:{fate}:when={number}")
         left = check_what_is_left(path, words, "COMMIT")
         outcomes.append((code, words, left))
@@ -324,7 +324,7 @@ def part(ledger: Ledger, count: int) -> Cost:
 
 
 def test_eight_processes_race_for_the_last_of_the_budget(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").path
+    path = make(tmp_path / "ledger.db").store.path
     each = part(Ledger.open(path), 20)
 
     def work(place: int, say: Callable[[str], None]) -> None:
@@ -349,7 +349,7 @@ def test_eight_processes_race_for_the_last_of_the_budget(tmp_path: Path) -> None
 
 
 def test_eight_processes_race_while_some_are_killed(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").path
+    path = make(tmp_path / "ledger.db").store.path
     each = part(Ledger.open(path), 30)
 
     def work(place: int, say: Callable[[str], None]) -> None:
@@ -377,7 +377,7 @@ def test_eight_processes_race_while_some_are_killed(tmp_path: Path) -> None:
 
 
 def test_one_job_starts_once_in_eight_processes(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").path
+    path = make(tmp_path / "ledger.db").store.path
 
     def work(place: int, say: Callable[[str], None]) -> None:
         ledger = Ledger.open(path, timeout=60)
@@ -419,14 +419,14 @@ def test_a_lock_of_another_process_is_waited_for_and_then_refused(tmp_path: Path
 
     def hold(say: Callable[[str], None]) -> None:
         os.close(done_writer)
-        db = sqlite3.connect(ledger.path, isolation_level=None)
+        db = sqlite3.connect(ledger.store.path, isolation_level=None)
         db.execute("BEGIN IMMEDIATE")
         say("held")
         os.read(done_reader, 1)
 
     holder = Child(hold)
     assert os.read(holder._reader, 5) == b"held "
-    patient = Ledger.open(ledger.path, timeout=0.3)
+    patient = Ledger.open(ledger.store.path, timeout=0.3)
     began = time.monotonic()
     with pytest.raises(LedgerLocked):
         reserve(patient)
@@ -467,7 +467,7 @@ def test_a_full_disk_leaves_the_charge_and_the_error(tmp_path: Path, end: str) -
     assert code == 0
     told = {"clean": ["OperationError", "0"], "error": ["ValueError", "1"]}[end]
     assert words == [*told, "started", "refused", "recovered"]
-    extract = Ledger.open(ledger.path).extract()
+    extract = Ledger.open(ledger.store.path).extract()
     assert (extract.orphans, extract.attempts) == (1, 2)
     assert extract.charged_nano == SMALL.at(ledger.cap.order)
     assert ledger.verify().ok
@@ -476,7 +476,7 @@ def test_a_full_disk_leaves_the_charge_and_the_error(tmp_path: Path, end: str) -
 @pytest.fixture
 def busy_threads(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger that four threads of this process use all the time."""
-    path, stop = make(tmp_path / "ledger.db", epsilon=100).path, threading.Event()
+    path, stop = make(tmp_path / "ledger.db", epsilon=100).store.path, threading.Event()
     ledger = Ledger.open(path, timeout=60)  # seconds; two dozen writers queue
     errors: list[BaseException] = []
 

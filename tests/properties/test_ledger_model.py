@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dpsynth import ledger as ledger_module
 from dpsynth.canonical import canonical, from_canonical
 from dpsynth.errors import AlreadyRan, BudgetExceeded, DpsynthError, IntegrityError, PrivacyRefusal
-from dpsynth.ledger import Anchor, Ledger, Reservation
+from dpsynth.ledger import Anchor, Entry, Ledger, Reservation
+from dpsynth.ledger.entries import Draft, cost_of, recordable, rounded_up
 from dpsynth.privacy import NANO, Cap, Cost, PrivacyUnit
 
 PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
@@ -194,17 +194,17 @@ def test_any_other_text_is_refused(value: dict[str, int], separators: tuple[str,
 
 @given(st.fractions(0, 10**6), st.integers(0, 60))
 def test_rounding_goes_up_and_not_far(value: Fraction, digits: int) -> None:
-    rounded = ledger_module._rounded_up(value, digits)
+    rounded = rounded_up(value, digits)
     assert 0 <= rounded - value < Fraction(1, 10**digits)
 
 
 @given(costs, st.integers(2, 10**6).map(lambda odd: 3**300 + odd))
 def test_what_is_recorded_is_never_cheaper(cost: Cost, denominator: int) -> None:
     awkward = cost + Cost.zcdp(Fraction(1, denominator), delta0=Fraction(1, denominator))
-    recorded = ledger_module._recordable(awkward)
+    recorded = recordable(awkward)
     assert awkward.fits(recorded)
     assert all(b - a <= 1 for a, b in zip(awkward.curve(), recorded.curve(), strict=True))
-    read_back = ledger_module._cost(json.loads(canonical(recorded.to_json())))
+    read_back = cost_of(json.loads(canonical(recorded.to_json())))
     assert read_back == recorded
 
 
@@ -212,7 +212,7 @@ def test_what_is_recorded_is_never_cheaper(cost: Cost, denominator: int) -> None
 
 
 @lru_cache(maxsize=1)
-def example() -> tuple[bytes, tuple[ledger_module.Entry, ...], tuple[str, ...]]:
+def example() -> tuple[bytes, tuple[Entry, ...], tuple[str, ...]]:
     """The file of a ledger with all kinds of entries, its entries, and their bodies."""
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(f"{folder}/l.db", population="p", epsilon=1, delta="1e-6", entity="person")
@@ -230,9 +230,9 @@ def example() -> tuple[bytes, tuple[ledger_module.Entry, ...], tuple[str, ...]]:
         ledger.import_external(cost=None, note="earlier still")
         ledger.record_anchor(ledger.anchor, witness="notary")
         ledger.reserve(small, unit=PERSON, purpose="release")
-        with closing(sqlite3.connect(ledger.path)) as db:
+        with closing(sqlite3.connect(ledger.store.path)) as db:
             bodies = tuple(body for (body,) in db.execute("SELECT body FROM entries ORDER BY seq"))
-        return ledger.path.read_bytes(), ledger.entries(), bodies
+        return ledger.store.path.read_bytes(), ledger.entries(), bodies
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def unlocked(path: Path) -> Iterator[sqlite3.Connection]:
         db.execute("COMMIT")
 
 
-def same_or_refused(path: Path, entries: tuple[ledger_module.Entry, ...]) -> bool:
+def same_or_refused(path: Path, entries: tuple[Entry, ...]) -> bool:
     """True if the file was refused; it may never open and show anything but `entries`."""
     report = None
     try:
@@ -364,36 +364,35 @@ def test_a_cut_is_found_by_every_anchor_behind_it(scratch: Path, kept: int, anch
 def grow(path: Path, releases: int) -> Anchor:
     """Append finished releases in one transaction, unchecked for speed; returns the new head."""
     cost = Cost.zcdp(Fraction(1, NANO))
-
-    def work(db: sqlite3.Connection) -> Anchor:
-        account = Ledger.open(path)._caught_up(db)
-        charge, attempts = cost.at(account.cap.order), len(account.claims)
-        for attempt in range(attempts + 1, attempts + releases + 1):
-            seq = account.seq + 1
-            terms = {
-                "job_id": f"job-{attempt}",
-                "purpose": "nightly release",
-                "requested_by": "scheduler",
-                "unit": {"entity": "person", "max_rows": 5, "neighbours": "add_remove"},
-                "cost": cost.to_json(),
-                "charge": str(charge),
-                "attempt": attempt,
-            }
-            done = {"spent": {"nano": "7", "delta0": "0"}, "spends": 3, "artifact_sha256": "ab" * 32}
-            drafts: list[ledger_module.Draft] = [
-                ("RESERVE", terms | account.sums(charge, Fraction(0))),
-                ("START", {"reservation": seq}),
-                ("COMMIT", {"reservation": seq} | done),
-            ]
-            for draft in drafts:
-                row = account.row(draft)
-                account.heads.append(row[2].decode())
-                ledger_module._insert(db, row)
-            account.nano += charge
-        db.execute("COMMIT")
-        return account.anchor
-
-    return ledger_module._run(path, 5, "BEGIN IMMEDIATE", work)
+    ledger = Ledger.open(path)
+    account = ledger.store.run(ledger._caught_up, write=False)
+    charge, attempts = cost.at(account.cap.order), len(account.claims)
+    rows = []
+    for attempt in range(attempts + 1, attempts + releases + 1):
+        seq = account.seq + 1
+        terms = {
+            "job_id": f"job-{attempt}",
+            "purpose": "nightly release",
+            "requested_by": "scheduler",
+            "unit": {"entity": "person", "max_rows": 5, "neighbours": "add_remove"},
+            "cost": cost.to_json(),
+            "charge": str(charge),
+            "attempt": attempt,
+        }
+        done = {"spent": {"nano": "7", "delta0": "0"}, "spends": 3, "artifact_sha256": "ab" * 32}
+        drafts: list[Draft] = [
+            ("RESERVE", terms | account.sums(charge, Fraction(0))),
+            ("START", {"reservation": seq}),
+            ("COMMIT", {"reservation": seq} | done),
+        ]
+        for draft in drafts:
+            number, body, digest = account.row(draft)
+            account.heads.append(digest.decode())
+            rows.append((number, body.decode(), digest.decode()))
+        account.nano += charge
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO entries (seq, body, hash) VALUES (?, ?, ?)", rows)
+    return account.anchor
 
 
 @pytest.mark.parametrize("entries", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from dpsynth import ledger as ledger_module
+from dpsynth import ledger as ledger_package
 from dpsynth.canonical import canonical
 from dpsynth.errors import (
     AlreadyRan,
@@ -36,6 +36,7 @@ from dpsynth.errors import (
     UsageError,
 )
 from dpsynth.ledger import Anchor, Ledger, Reservation, reserve_all
+from dpsynth.ledger import sqlite as sqlite_store
 from dpsynth.privacy import NANO, ORDERS, Cap, Cost, PrivacyUnit
 
 PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
@@ -97,7 +98,7 @@ def charged(ledger: Ledger) -> int:
 def test_a_new_ledger_is_one_private_file_with_its_genesis(tmp_path: Path) -> None:
     ledger = make(tmp_path / "ledger.db", neighbours="replace")
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.db"]
-    assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(ledger.store.path.stat().st_mode) == 0o600
     (genesis,) = ledger.entries()
     assert (genesis.seq, genesis.kind, genesis.prev_hash) == (0, "GENESIS", "0" * 64)
     assert ledger.head == (0, genesis.hash)
@@ -114,7 +115,7 @@ def test_two_ledgers_never_share_an_id(tmp_path: Path) -> None:
 def test_the_file_at_rest_has_no_side_files(ledger: Ledger) -> None:
     with reserve(ledger) as reservation:
         reservation.start()
-    assert [path.name for path in ledger.path.parent.iterdir()] == ["ledger.db"]
+    assert [path.name for path in ledger.store.path.parent.iterdir()] == ["ledger.db"]
 
 
 @pytest.mark.parametrize("name", ["with space.db", "per%20cent?x=1#y.db", "ünïcode.db", "no-ending"])
@@ -153,10 +154,10 @@ def test_bad_settings_make_no_file(tmp_path: Path, settings: dict[str, object], 
 
 def test_create_never_touches_what_is_there(tmp_path: Path) -> None:
     ledger = make(tmp_path / "ledger.db")
-    before = ledger.path.read_bytes()
+    before = ledger.store.path.read_bytes()
     with pytest.raises(UsageError, match="exists already"):
-        make(ledger.path)
-    assert ledger.path.read_bytes() == before
+        make(ledger.store.path)
+    assert ledger.store.path.read_bytes() == before
     with pytest.raises(UsageError, match="folder"):
         make(tmp_path / "nowhere" / "ledger.db")
 
@@ -227,31 +228,31 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, fill: Callable[[Pat
 
 
 def test_a_second_name_is_refused(ledger: Ledger, tmp_path: Path) -> None:
-    os.link(ledger.path, tmp_path / "other.db")  # each name would have side files, and so locks, of its own
+    os.link(ledger.store.path, tmp_path / "other.db")  # each name would have side files, and so locks, of its own
     with pytest.raises(OperationError, match="hard link"):
-        Ledger.open(ledger.path)
+        Ledger.open(ledger.store.path)
 
 
 def test_a_symbolic_link_is_the_same_ledger(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "link.db").symlink_to(ledger.path)
+    (tmp_path / "link.db").symlink_to(ledger.store.path)
     with reserve(Ledger.open(tmp_path / "link.db")):
         assert charged(ledger) > 0
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
 def test_network_disks_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(ledger_module, "_file_system", lambda path: kind)
+    monkeypatch.setattr(sqlite_store, "_file_system", lambda path: kind)
     with pytest.raises(OperationError, match="local disk"):
-        Ledger.open(ledger.path)
+        Ledger.open(ledger.store.path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux's /proc")
 def test_the_file_system_is_read_off_the_mount_table() -> None:
-    assert ledger_module._file_system(Path("/proc")) == "proc"
+    assert sqlite_store._file_system(Path("/proc")) == "proc"
 
 
 def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
-    with closing(ledger_module._connect(ledger.path, "BEGIN IMMEDIATE")) as db:
+    with closing(sqlite_store._connect(ledger.store.path, "BEGIN IMMEDIATE")) as db:
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert db.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
@@ -268,7 +269,7 @@ def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
     ],
 )
 def test_the_database_itself_appends_only(ledger: Ledger, statement: str) -> None:
-    with closing(sqlite3.connect(ledger.path)) as db, pytest.raises(sqlite3.IntegrityError):
+    with closing(sqlite3.connect(ledger.store.path)) as db, pytest.raises(sqlite3.IntegrityError):
         db.execute(statement)
     assert kinds(ledger) == ["GENESIS"]
 
@@ -278,7 +279,7 @@ def test_the_database_itself_appends_only(ledger: Ledger, statement: str) -> Non
 
 def test_the_charge_is_on_the_disk_before_reserve_returns(ledger: Ledger) -> None:
     reservation = reserve(ledger)
-    seen_by_others = Ledger.open(ledger.path).entries()[-1]
+    seen_by_others = Ledger.open(ledger.store.path).entries()[-1]
     assert (seen_by_others.kind, seen_by_others.seq) == ("RESERVE", reservation.seq)
     assert seen_by_others.fields["charge"] == str(SMALL.at(ledger.cap.order))
     assert reservation.state == "reserved"
@@ -319,7 +320,7 @@ def test_a_failure_after_the_start_stays_charged(ledger: Ledger, error: BaseExce
     assert reservation.state == "forfeited"
     assert kinds(ledger)[-1] == "FORFEIT"
     assert charged(ledger) == SMALL.at(ledger.cap.order)
-    assert "secret" not in ledger.path.read_bytes().decode(errors="replace")
+    assert "secret" not in ledger.store.path.read_bytes().decode(errors="replace")
 
 
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()])
@@ -479,7 +480,7 @@ def test_awkward_fractions_neither_fail_nor_undercharge(ledger: Ledger) -> None:
         for prime in (3, 5, 7, 11, 13):
             reservation.spend(Cost.zcdp(awkward.rho / prime**300), purpose="a sum with a huge denominator")
         reservation.spend(Cost.zcdp(Fraction(0), delta0=awkward.delta0), purpose="all of delta0")
-    total = Ledger.open(ledger.path).extract().charged
+    total = Ledger.open(ledger.store.path).extract().charged
     assert total.rho >= awkward.rho
     assert total.delta0 >= awkward.delta0
 
@@ -520,7 +521,7 @@ def test_texts_are_printable_and_short(ledger: Ledger, text: str) -> None:
 
 def test_a_retried_call_gets_the_same_reservation(ledger: Ledger) -> None:
     first = reserve(ledger, job_id="job-1")
-    second = reserve(Ledger.open(ledger.path), job_id="job-1")
+    second = reserve(Ledger.open(ledger.store.path), job_id="job-1")
     assert (second.seq, second.anchor) == (first.seq, first.anchor)
     assert charged(ledger) == SMALL.at(ledger.cap.order)
     with second:
@@ -590,7 +591,7 @@ def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger) -> None:
     after = ledger.amend("3.5", reason="second wave of the survey", approver="A. Privacy")
     assert after == ledger.cap == before.raised("3.5")
     assert after.order == before.order
-    with reserve(Ledger.open(ledger.path), Cap.of(3, "1e-6").cost) as reservation:
+    with reserve(Ledger.open(ledger.store.path), Cap.of(3, "1e-6").cost) as reservation:
         reservation.start()
     for lower in (1, "3.5", 0, float("nan")):
         with pytest.raises(UsageError):
@@ -610,7 +611,7 @@ def test_an_import_is_charged_even_over_the_cap(ledger: Ledger) -> None:
     loss = Cost.approximate(3, "1e-8")
     ledger.import_external(cost=loss, note="histogram given to the ministry in 2024")
     ledger.import_external(cost=None, note="k-anonymous extract of 2019")
-    extract = Ledger.open(ledger.path).extract()
+    extract = Ledger.open(ledger.store.path).extract()
     assert extract.charged_nano == loss.at(ledger.cap.order) > extract.cap_nano
     assert extract.remaining_nano == 0
     assert extract.charged == loss
@@ -657,7 +658,7 @@ def test_a_joined_population_charges_all_its_parents(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"clinic|school"):
             reserve_all(ledgers, SMALL, unit=PERSON, purpose="release")
     with pytest.raises(UsageError, match="derives"):
-        reserve(Ledger.open(joined.path))
+        reserve(Ledger.open(joined.store.path))
     everyone = [joined, clinic, school]
     with reserve_all(everyone, SMALL, unit=PERSON, purpose="release", job_id="j") as reservation:
         reservation.start()
@@ -711,12 +712,12 @@ def test_each_ledger_is_named_once(ledger: Ledger, count: int) -> None:
 
 
 def test_a_locked_ledger_is_refused_in_time_and_can_be_read(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.path, timeout=0.05)
-    with lock_held(ledger.path):
+    hasty = Ledger.open(ledger.store.path, timeout=0.05)
+    with lock_held(ledger.store.path):
         with pytest.raises(LedgerLocked, match="another process"):
             reserve(hasty)
         assert hasty.extract().attempts == 0
-        assert Ledger.open(ledger.path, timeout=0).verify().ok
+        assert Ledger.open(ledger.store.path, timeout=0).verify().ok
     with reserve(hasty):
         pass
 
@@ -725,7 +726,7 @@ def test_a_waiting_writer_gets_its_turn(ledger: Ledger) -> None:
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock_held(ledger.path):
+        with lock_held(ledger.store.path):
             holding.set()
             done.wait(0.2)
 
@@ -739,9 +740,9 @@ def test_a_waiting_writer_gets_its_turn(ledger: Ledger) -> None:
 
 
 def test_a_failing_forfeit_never_hides_the_error(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.path, timeout=0)
+    hasty = Ledger.open(ledger.store.path, timeout=0)
     reservation = reserve(hasty)
-    with pytest.raises(ValueError, match="the real error") as caught, lock_held_later(ledger.path) as lock:
+    with pytest.raises(ValueError, match="the real error") as caught, lock_held_later(ledger.store.path) as lock:
         run(reservation, before_the_end=fail(ValueError("the real error"), after=lock))
     assert "stays charged" in caught.value.__notes__[0]
     assert reservation.state == "started"
@@ -750,25 +751,25 @@ def test_a_failing_forfeit_never_hides_the_error(ledger: Ledger) -> None:
 
 
 def test_a_failing_commit_is_never_success(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.path, timeout=0)
+    hasty = Ledger.open(ledger.store.path, timeout=0)
     reservation = reserve(hasty)
-    with pytest.raises(LedgerLocked), lock_held_later(ledger.path) as lock:
+    with pytest.raises(LedgerLocked), lock_held_later(ledger.store.path) as lock:
         run(reservation, before_the_end=lock)
     assert reservation.state == "started"
     assert ledger.extract().orphans == 1
 
 
 def test_a_failing_give_back_is_reported_and_stays_charged(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.path, timeout=0)
-    with pytest.raises(LedgerLocked), lock_held_later(ledger.path) as lock, reserve(hasty):
+    hasty = Ledger.open(ledger.store.path, timeout=0)
+    with pytest.raises(LedgerLocked), lock_held_later(ledger.store.path) as lock, reserve(hasty):
         lock()
     assert charged(ledger) == SMALL.at(ledger.cap.order)
 
 
 def test_every_ledger_gets_its_turn_when_one_fails(tmp_path: Path) -> None:
-    first, second = Ledger.open(make(tmp_path / "a").path, timeout=0), make(tmp_path / "b")
+    first, second = Ledger.open(make(tmp_path / "a").store.path, timeout=0), make(tmp_path / "b")
     reservation = reserve_all([first, second], SMALL, unit=PERSON, purpose="release")
-    with pytest.raises(LedgerLocked), lock_held_later(first.path) as lock:
+    with pytest.raises(LedgerLocked), lock_held_later(first.store.path) as lock:
         run(reservation, before_the_end=lock)
     assert (kinds(first)[-1], kinds(second)[-1]) == ("START", "COMMIT")
 
@@ -781,9 +782,9 @@ def lock_held_later(path: Path) -> Iterator[Callable[[], object]]:
 
 
 def test_a_failed_start_leaves_nothing_to_read_from(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.path, timeout=0)
+    hasty = Ledger.open(ledger.store.path, timeout=0)
     with reserve(hasty) as reservation:
-        with lock_held(ledger.path), pytest.raises(LedgerLocked):
+        with lock_held(ledger.store.path), pytest.raises(LedgerLocked):
             reservation.start()
         with pytest.raises(PrivacyRefusal):
             reservation.spend(Cost.zero(), purpose="not started")
@@ -791,13 +792,16 @@ def test_a_failed_start_leaves_nothing_to_read_from(ledger: Ledger) -> None:
     assert kinds(ledger)[-1] == "COMMIT"
 
 
+ROOM = Path(ledger_package.__file__).parent
+
+
 def interrupt_at_line(number: int) -> None:
-    """Raise KeyboardInterrupt, as Ctrl-C would, before the numbered line of ledger.py that runs from now on."""
+    """Raise KeyboardInterrupt, as Ctrl-C would, before the numbered line of dpsynth/ledger that runs from now on."""
     left = number
 
     def count(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != ledger_module.__file__:
+        if Path(frame.f_code.co_filename).parent != ROOM:
             return None
         if event == "line":
             left -= 1
@@ -811,7 +815,7 @@ def interrupt_at_line(number: int) -> None:
 
 def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
     """Before every fifth line of calls that catch up with what others wrote, reserve, and start."""
-    others, before = Ledger.open(ledger.path), sys.gettrace()
+    others, before = Ledger.open(ledger.store.path), sys.gettrace()
     tiny = Cost.zcdp(Fraction(1, NANO))
     each = tiny.at(ledger.cap.order)
     interrupted = 0
@@ -834,7 +838,7 @@ def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
         assert extract.charged_nano == (extract.attempts - given_back) * each
         if finished:
             break
-    assert Ledger.open(ledger.path).extract() == ledger.extract()
+    assert Ledger.open(ledger.store.path).extract() == ledger.extract()
     assert interrupted > 50
 
 
@@ -862,7 +866,7 @@ def test_threads_share_one_ledger_without_overspending(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (len(won), len(set(won)), len(refused)) == (10, 10, 22)
-    assert Ledger.open(ledger.path).extract() == ledger.extract()
+    assert Ledger.open(ledger.store.path).extract() == ledger.extract()
     assert charged(ledger) == 10 * each.at(ledger.cap.order) <= ledger.cap.nano
 
 
@@ -968,7 +972,7 @@ def test_a_ledger_goes_on_in_a_forked_child(ledger: Ledger) -> None:
 def test_entries_are_canonical_json_that_anyone_can_check(ledger: Ledger) -> None:
     with ledger.reserve(SMALL, unit=PERSON, purpose="größe", requested_by="ann") as reservation:
         reservation.start()
-    with closing(sqlite3.connect(ledger.path)) as db:
+    with closing(sqlite3.connect(ledger.store.path)) as db:
         rows = db.execute("SELECT seq, body, hash FROM entries ORDER BY seq").fetchall()
     previous = "0" * 64
     for seq, body, digest in rows:
@@ -997,7 +1001,7 @@ def test_a_curve_with_large_losses_survives(tmp_path: Path) -> None:
     large = Cost(extra=tuple(2**53 + place for place in range(len(ORDERS))), delta0=Fraction(1, 10**9))
     with reserve(ledger, large) as reservation:
         reservation.start()
-    assert Ledger.open(ledger.path).extract().charged == large
+    assert Ledger.open(ledger.store.path).extract().charged == large
 
 
 # ---- anchors

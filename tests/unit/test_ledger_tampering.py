@@ -101,9 +101,11 @@ def found_alone(path: Path) -> str:
 
 def test_the_untouched_ledger_is_sound(ledger: Ledger) -> None:
     assert len(ledger.entries()) == 16
-    assert found_alone(ledger.path) == ""
+    assert found_alone(ledger.store.path) == ""
     assert ledger.verify([ledger.anchor]).ok
-    write(ledger.path, read(ledger.path), rechain=True)  # the helpers of this file change nothing by themselves
+    write(
+        ledger.store.path, read(ledger.store.path), rechain=True
+    )  # the helpers of this file change nothing by themselves
     assert ledger.verify([ledger.anchor]).ok
 
 
@@ -112,30 +114,30 @@ def test_the_untouched_ledger_is_sound(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("seq", [0, 1, 7, 14])
 def test_an_edited_row_is_named(ledger: Ledger, seq: int) -> None:
-    sql(ledger.path, f"UPDATE entries SET body = replace(body, '2026', '2025') || ' ' WHERE seq = {seq}")
-    assert f"entry {seq} (its hash" in found_alone(ledger.path)
+    sql(ledger.store.path, f"UPDATE entries SET body = replace(body, '2026', '2025') || ' ' WHERE seq = {seq}")
+    assert f"entry {seq} (its hash" in found_alone(ledger.store.path)
 
 
 def test_an_edited_row_with_its_own_hash_breaks_the_next_link(ledger: Ledger) -> None:
-    body = json.dumps(read(ledger.path)[4] | {"tool_version": "9"}, sort_keys=True, separators=(",", ":"))
+    body = json.dumps(read(ledger.store.path)[4] | {"tool_version": "9"}, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(body.encode()).hexdigest()
-    sql(ledger.path, f"UPDATE entries SET body = '{body}', hash = '{digest}' WHERE seq = 4")
-    assert "entry 5 (it does not follow" in found_alone(ledger.path)
+    sql(ledger.store.path, f"UPDATE entries SET body = '{body}', hash = '{digest}' WHERE seq = 4")
+    assert "entry 5 (it does not follow" in found_alone(ledger.store.path)
 
 
 def test_a_missing_row_is_named(ledger: Ledger) -> None:
-    sql(ledger.path, "DELETE FROM entries WHERE seq = 6")
-    assert "entry 6 (it is missing)" in found_alone(ledger.path)
+    sql(ledger.store.path, "DELETE FROM entries WHERE seq = 6")
+    assert "entry 6 (it is missing)" in found_alone(ledger.store.path)
 
 
 def test_rows_cannot_be_moved_up(ledger: Ledger) -> None:
-    sql(ledger.path, "DELETE FROM entries WHERE seq = 6", "UPDATE entries SET seq = seq - 1 WHERE seq > 6")
-    assert "entry 6 (" in found_alone(ledger.path)
+    sql(ledger.store.path, "DELETE FROM entries WHERE seq = 6", "UPDATE entries SET seq = seq - 1 WHERE seq > 6")
+    assert "entry 6 (" in found_alone(ledger.store.path)
 
 
 def test_an_emptied_ledger_is_refused(ledger: Ledger) -> None:
-    sql(ledger.path, "DELETE FROM entries")
-    assert "entry 0 (it is missing)" in found_alone(ledger.path)
+    sql(ledger.store.path, "DELETE FROM entries")
+    assert "entry 0 (it is missing)" in found_alone(ledger.store.path)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +150,9 @@ def test_an_emptied_ledger_is_refused(ledger: Ledger) -> None:
     ],
 )
 def test_changed_tables_are_refused(ledger: Ledger, statement: str) -> None:
-    with closing(sqlite3.connect(ledger.path)) as db:
+    with closing(sqlite3.connect(ledger.store.path)) as db:
         db.execute(statement)
-    assert "tables were changed" in found_alone(ledger.path)
+    assert "tables were changed" in found_alone(ledger.store.path)
     with pytest.raises(IntegrityError):
         reserve(ledger)  # and by a ledger that was open before
 
@@ -241,20 +243,23 @@ ILLEGAL: dict[str, tuple[int, str, Callable[[Entries], object]]] = {
 @pytest.mark.parametrize("change", ILLEGAL, ids=str)
 def test_an_illegal_history_is_found_though_its_chain_is_whole(ledger: Ledger, change: str) -> None:
     seq, rule, forge = ILLEGAL[change]
-    entries = read(ledger.path)
+    entries = read(ledger.store.path)
     forge(entries)
-    write(ledger.path, entries, rechain=True)
-    assert f"entry {seq} (" in found_alone(ledger.path)
+    write(ledger.store.path, entries, rechain=True)
+    assert f"entry {seq} (" in found_alone(ledger.store.path)
     with pytest.raises(IntegrityError) as refusal:
-        Ledger.open(ledger.path)
+        Ledger.open(ledger.store.path)
     assert rule in repr(refusal.value.__cause__)
 
 
 def test_text_that_is_not_canonical_is_refused(ledger: Ledger) -> None:
     for body in (b'{"a": 1}', b'{"a":1,"a":1}', b"[]", b"null", b"\xff", b"[" * 100_000):
         digest = hashlib.sha256(body).hexdigest()
-        sql(ledger.path, f"UPDATE entries SET body = CAST(x'{body.hex()}' AS TEXT), hash = '{digest}' WHERE seq = 14")
-        assert "entry 14 (it is not an entry in canonical form)" in found_alone(ledger.path)
+        sql(
+            ledger.store.path,
+            f"UPDATE entries SET body = CAST(x'{body.hex()}' AS TEXT), hash = '{digest}' WHERE seq = 14",
+        )
+        assert "entry 14 (it is not an entry in canonical form)" in found_alone(ledger.store.path)
 
 
 # ---- found only beside an anchor
@@ -276,28 +281,28 @@ def cheaper(entries: Entries) -> Entries:
 
 def test_a_cut_tail_needs_an_anchor(ledger: Ledger) -> None:
     anchor, older = last_release(ledger), Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash)
-    sql(ledger.path, "DELETE FROM entries WHERE seq > 12")
-    assert found_alone(ledger.path) == ""
-    report = Ledger.inspect(ledger.path, [anchor])
+    sql(ledger.store.path, "DELETE FROM entries WHERE seq > 12")
+    assert found_alone(ledger.store.path) == ""
+    report = Ledger.inspect(ledger.store.path, [anchor])
     assert not report.ok
     assert "entry 13" in report.problems[0]
     assert "cut or restored" in report.problems[0]
-    still_true = Ledger.inspect(ledger.path, [older])
+    still_true = Ledger.inspect(ledger.store.path, [older])
     assert still_true.ok
     assert "entries 4 to 12" in still_true.not_checked[0]
 
 
 def test_a_rechained_file_needs_an_anchor(ledger: Ledger) -> None:
     anchor = last_release(ledger)
-    entries = read(ledger.path)
+    entries = read(ledger.store.path)
     entries[10]["reason"] = "nobody will notice"
-    write(ledger.path, entries, rechain=True)
-    assert found_alone(ledger.path) == ""
-    report = Ledger.inspect(ledger.path, [anchor])
+    write(ledger.store.path, entries, rechain=True)
+    assert found_alone(ledger.store.path) == ""
+    report = Ledger.inspect(ledger.store.path, [anchor])
     assert not report.ok
     assert "rewritten" in report.problems[0]
-    before_the_edit = Anchor(ledger.ledger_id, 3, ledger_hash(ledger.path, 3))
-    assert Ledger.inspect(ledger.path, [before_the_edit]).ok  # an older witness cannot know
+    before_the_edit = Anchor(ledger.ledger_id, 3, ledger_hash(ledger.store.path, 3))
+    assert Ledger.inspect(ledger.store.path, [before_the_edit]).ok  # an older witness cannot know
 
 
 def ledger_hash(path: Path, seq: int) -> str:
@@ -308,14 +313,14 @@ def ledger_hash(path: Path, seq: int) -> str:
 
 def test_a_forgotten_release_needs_an_anchor(ledger: Ledger) -> None:
     anchor = last_release(ledger)
-    write(ledger.path, cheaper(read(ledger.path)), rechain=True)
-    assert found_alone(ledger.path) == ""
-    assert Ledger.open(ledger.path).extract().charged_nano == 0
-    assert not Ledger.inspect(ledger.path, [anchor]).ok
+    write(ledger.store.path, cheaper(read(ledger.store.path)), rechain=True)
+    assert found_alone(ledger.store.path) == ""
+    assert Ledger.open(ledger.store.path).extract().charged_nano == 0
+    assert not Ledger.inspect(ledger.store.path, [anchor]).ok
 
 
 def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
-    backup = shutil.copy(ledger.path, tmp_path / "backup.db")
+    backup = shutil.copy(ledger.store.path, tmp_path / "backup.db")
     release(ledger)
     anchor = ledger.anchor
     (tmp_path / "new").mkdir()
@@ -332,12 +337,12 @@ def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> No
 
 def test_a_lost_log_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
     """What was written since the log was last folded into the file goes with the log."""
-    with closing(sqlite3.connect(ledger.path)) as reader:
+    with closing(sqlite3.connect(ledger.store.path)) as reader:
         reader.execute("SELECT count(*) FROM entries").fetchone()  # an open connection keeps the log beside the file
         release(ledger)
         (tmp_path / "new").mkdir()
-        alone = Path(shutil.copy(ledger.path, tmp_path / "new" / "ledger.db"))
-        assert ledger.path.with_name("ledger.db-wal").stat().st_size > 0
+        alone = Path(shutil.copy(ledger.store.path, tmp_path / "new" / "ledger.db"))
+        assert ledger.store.path.with_name("ledger.db-wal").stat().st_size > 0
     assert found_alone(alone) == ""
     assert not Ledger.inspect(alone, [ledger.anchor]).ok
     assert ledger.verify([ledger.anchor]).ok
@@ -352,8 +357,8 @@ def test_another_ledgers_anchor_is_no_witness(ledger: Ledger, tmp_path: Path) ->
 
 def test_anchors_before_the_damage_still_speak(ledger: Ledger) -> None:
     early, late = Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash), last_release(ledger)
-    sql(ledger.path, "UPDATE entries SET body = 'x' WHERE seq = 8")
-    report = Ledger.inspect(ledger.path, [late, early])
+    sql(ledger.store.path, "UPDATE entries SET body = 'x' WHERE seq = 8")
+    report = Ledger.inspect(ledger.store.path, [late, early])
     assert not report.ok
     assert any("entry 3 is the one" in line for line in report.checked)
     assert report.not_checked == ("everything after entry 7", "the anchor of entry 13, which lies behind the damage")
@@ -365,29 +370,31 @@ def test_anchors_before_the_damage_still_speak(ledger: Ledger) -> None:
 @pytest.mark.parametrize("keeps_its_id", [True, False])
 def test_an_open_ledger_notices_that_its_file_went_back(ledger: Ledger, tmp_path: Path, keeps_its_id: bool) -> None:
     if keeps_its_id:
-        older = shutil.copy(ledger.path, tmp_path / "older.db")
+        older = shutil.copy(ledger.store.path, tmp_path / "older.db")
         release(ledger)
     else:
-        older = Ledger.create(tmp_path / "older.db", population="p", epsilon=1, delta="1e-6", entity="person").path
-    shutil.copy(older, ledger.path)
+        older = Ledger.create(
+            tmp_path / "older.db", population="p", epsilon=1, delta="1e-6", entity="person"
+        ).store.path
+    shutil.copy(older, ledger.store.path)
     actions: list[Callable[[], object]] = [lambda: reserve(ledger), lambda: ledger.extract(), lambda: ledger.head]
     for attempt in actions * 2:
         with pytest.raises(IntegrityError, match="no longer holds"):
             attempt()
     assert not ledger.verify().ok
-    assert found_alone(ledger.path) == ""
+    assert found_alone(ledger.store.path) == ""
 
 
 def test_an_open_ledger_notices_a_rewritten_past(ledger: Ledger) -> None:
-    entries = read(ledger.path)
+    entries = read(ledger.store.path)
     entries[15]["purpose"] = "another"
-    write(ledger.path, entries, rechain=True)
+    write(ledger.store.path, entries, rechain=True)
     with pytest.raises(IntegrityError):
         reserve(ledger)
 
 
 def test_an_open_ledger_notices_damage_when_it_verifies(ledger: Ledger) -> None:
-    sql(ledger.path, "UPDATE entries SET body = 'x' WHERE seq = 5")
+    sql(ledger.store.path, "UPDATE entries SET body = 'x' WHERE seq = 5")
     report = ledger.verify()
     assert not report.ok
     assert "entry 5" in report.problems[0]
@@ -408,36 +415,36 @@ def same_or_refused(path: Path, content: bytes, entries: object) -> bool:
 
 def test_a_flipped_byte_never_changes_what_is_read(ledger: Ledger) -> None:
     """Every 37th byte of the file; tests/properties tries any byte and any length."""
-    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    whole, entries = ledger.store.path.read_bytes(), Ledger.open(ledger.store.path).entries()
     flipped = (
         whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :]
         for place, mask in zip(range(0, len(whole), 37), itertools.cycle([0x41, 0xFF]), strict=False)
     )
-    assert sum(same_or_refused(ledger.path, content, entries) for content in flipped) > 100
+    assert sum(same_or_refused(ledger.store.path, content, entries) for content in flipped) > 100
 
 
 def test_a_damaged_name_of_a_table_is_refused(ledger: Ledger) -> None:
-    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    whole, entries = ledger.store.path.read_bytes(), Ledger.open(ledger.store.path).entries()
     for name in (b"entries_stay", b"CREATE TRIGGER", b"CREATE TABLE", b"INTEGER"):
         place = whole.index(name)
-        assert same_or_refused(ledger.path, whole[:place] + b"\xa0" + whole[place + 1 :], entries)
+        assert same_or_refused(ledger.store.path, whole[:place] + b"\xa0" + whole[place + 1 :], entries)
 
 
 def test_a_page_that_forgets_its_last_rows_is_refused(ledger: Ledger) -> None:
     """A smaller count of rows in the head of the last page looks like a cut tail, whose chain is whole."""
-    whole, entries = ledger.path.read_bytes(), Ledger.open(ledger.path).entries()
+    whole, entries = ledger.store.path.read_bytes(), Ledger.open(ledger.store.path).entries()
     for page in range(4096, len(whole), 4096):
         for count in range(whole[page + 4]):
-            assert same_or_refused(ledger.path, whole[: page + 4] + bytes([count]) + whole[page + 5 :], entries)
+            assert same_or_refused(ledger.store.path, whole[: page + 4] + bytes([count]) + whole[page + 5 :], entries)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_shortened_file_is_refused(ledger: Ledger, share: float) -> None:
-    whole = ledger.path.read_bytes()
-    ledger.path.write_bytes(whole[: int(len(whole) * share)])
-    assert found_alone(ledger.path) != ""
+    whole = ledger.store.path.read_bytes()
+    ledger.store.path.write_bytes(whole[: int(len(whole) * share)])
+    assert found_alone(ledger.store.path) != ""
 
 
 def test_a_file_of_zeros_is_refused(ledger: Ledger) -> None:
-    ledger.path.write_bytes(bytes(ledger.path.stat().st_size))
-    assert found_alone(ledger.path) != ""
+    ledger.store.path.write_bytes(bytes(ledger.store.path.stat().st_size))
+    assert found_alone(ledger.store.path) != ""
