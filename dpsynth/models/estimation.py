@@ -237,14 +237,10 @@ def _shrunk(target: _Target, expected: FloatArray) -> FloatArray:
     likelihood = np.exp(likelihood - likelihood.max(axis=0))
     weights = target.weights
     for _ in range(_FIRST if target.wanted is None else _NEXT):
-        part = weights[:, None] * likelihood
-        part /= part.sum(axis=0)
-        weights = part.mean(axis=1) + 1e-4
+        weights = weights * (likelihood @ (1 / (weights @ likelihood))) / len(noise) + 1e-4
         weights /= weights.sum()
-    part = weights[:, None] * likelihood
-    part /= part.sum(axis=0)
     target.weights = weights
-    mean: FloatArray = centre + beyond * (part * (signal / spread)).sum(axis=0)
+    mean: FloatArray = centre + beyond * (weights @ (likelihood * (signal / spread))) / (weights @ likelihood)
     return _projected(mean.reshape(expected.shape), target.sides)
 
 
@@ -253,16 +249,18 @@ def _projected(values: FloatArray, sides: Sequence[FloatArray]) -> FloatArray:
 
     The last steps scale, so that sums are kept to the last digit and no cell is quite empty.
     """
-    others = [tuple(a for a in range(values.ndim) if a != axis) for axis in range(values.ndim)]
-    views = [[-1 if a == axis else 1 for a in range(values.ndim)] for axis in range(values.ndim)]
+    add = np.add.reduce
+    turns = [
+        (side.reshape([-1 if a == axis else 1 for a in range(values.ndim)]), tuple({*range(values.ndim)} - {axis}))
+        for axis, side in enumerate(sides)
+    ]
     lifted = values
     for _ in range(_PROJECTIONS):
-        for side, axes, view in zip(sides, others, views, strict=True):
-            kept = np.maximum(lifted, 0)
-            excess = kept.sum(axis=axes) - side
-            lifted = lifted - (excess / np.maximum((lifted > 0).sum(axis=axes), 1)).reshape(view)
-    out = np.maximum(lifted, _LEAST)
+        for side, axes in turns:
+            excess = add(np.maximum(lifted, 0), axis=axes, keepdims=True) - side
+            lifted = lifted - excess / np.maximum(add(lifted > 0, axis=axes, keepdims=True, dtype=np.float64), 1)
+    out: FloatArray = np.maximum(lifted, _LEAST)
     for _ in range(2):
-        for side, axes, view in zip(sides, others, views, strict=True):
-            out = out * (side / out.sum(axis=axes)).reshape(view)
+        for side, axes in turns:
+            out = out * (side / add(out, axis=axes, keepdims=True))
     return out

@@ -166,15 +166,24 @@ def that_fit(
     admits: Callable[[Columns], bool] = anything,
 ) -> list[Columns]:
     """The candidates, one after another, as long as a model that holds them all has at most `max_cells` cells."""
+    wanted = list(candidates)
+
+    def fits(groups: Sequence[Columns]) -> tuple[bool, bool]:
+        """Whether its cells are few enough, and its cliques narrow enough."""
+        cliques = triangulated(sizes, [*held, *groups])
+        cells = sum(math.prod(sizes[c] for c in clique) for clique in cliques)
+        return cells <= max_cells, max(map(len, cliques), default=0) <= max(_WIDEST, *map(len, held), 0)
+
+    if admits is anything and len(wanted) < len(sizes) and all(fits(wanted)):  # a tree, nearly always
+        return wanted
     chosen: list[Columns] = []
     refused = 0
-    for columns in candidates:
-        cliques = triangulated(sizes, [*held, *chosen, columns])
-        fits = sum(math.prod(sizes[c] for c in clique) for clique in cliques) <= max_cells
-        if fits and max(map(len, cliques)) <= max(_WIDEST, *map(len, held), 0) and admits(columns):
+    for columns in wanted:
+        small, narrow = fits([*chosen, columns])
+        if small and narrow and admits(columns):
             chosen.append(columns)
             refused = 0
-        elif (refused := refused + (not fits)) > _REFUSALS:
+        elif (refused := refused + (not small)) > _REFUSALS:
             break
     return chosen
 
