@@ -329,10 +329,34 @@ def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
     return [texts[code] for code in values.tolist()]
 
 
+def read_as_formulas(schema: Schema) -> tuple[str, ...]:
+    """Names of columns whose name, or one of whose declared labels, a spreadsheet takes for a formula in a CSV file."""
+    return tuple(column.name for column in schema.modelled if any(map(_is_formula, (column.name, *_texts_of(column)))))
+
+
+def _texts_of(column: Column) -> tuple[str, ...]:
+    """The texts that stand in a file for the cells of a column that has labels."""
+    if column.is_numeric or column.is_time:
+        return ()
+    return (*(column.false or ()), *(column.true or ())) if column.type == "boolean" else column.labels
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text begins like a formula and is no number."""
+    if not text.startswith(_FORMULA):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
 def _csv_cell(text: str, read: Read) -> str:
     """One cell of a CSV file, in quotes where a reader would otherwise take it for something else.
 
-    Values stay as declared. A spreadsheet evaluates a declared label that looks like a formula, quoted or not.
+    Values stay as declared. A spreadsheet evaluates a declared label that looks like a formula, quoted or not:
+    `read_as_formulas` says which.
     """
     risky = {read.delimiter, '"', "\n", "\r"} & set(text) or text.startswith(_FORMULA) or text != text.strip()
     return '"' + text.replace('"', '""') + '"' if risky else text

@@ -9,6 +9,7 @@ from reports.controls import asking_for
 from reports.gate import RuleResult
 from reports.paths import declared
 from reports.render.describe import asked, observed
+from reports.render.numbers import percent, plain
 from reports.render.text import visible
 from reports.render.words import STATE_WORDS
 from reports.report import Report
@@ -25,10 +26,10 @@ def explained(report: Report, rule_id: str) -> Iterator[str]:
         names = ", ".join(dict.fromkeys(rule.id for rule in report.verdict.rules))
         raise UsageError(f"the gate has no rule {rule_id!r:.60}; it has {names}")
     for rule in found:
-        yield from _lines(rule)
+        yield from _lines(report, rule)
 
 
-def _lines(rule: RuleResult) -> Iterator[str]:
+def _lines(report: Report, rule: RuleResult) -> Iterator[str]:
     origin = "a rule of the policy" if rule.origin == "policy" else "code, which no policy can remove"
     yield f"rule       {rule.id} ({origin})"
     yield f"result     {STATE_WORDS[rule.state]}"
@@ -39,9 +40,13 @@ def _lines(rule: RuleResult) -> Iterator[str]:
     if rule.op:
         interval = ""
         if rule.confidence is not None:
-            interval = f", {rule.confidence:.0%} interval" + (f", n = {rule.n}" if rule.n is not None else "")
+            interval = f", {percent(rule.confidence, 'down')} interval" + (
+                f", n = {rule.n}" if rule.n is not None else ""
+            )
         yield f"value      {observed(rule)}{interval}" + (f", class {rule.cls}" if rule.cls else "")
         yield f"threshold  {asked(rule)}"
+    elif rule.path and (leaf := report.evidence.get(rule.path)) is not None:
+        yield f"value      {visible(plain(leaf.value))}, class {leaf.cls}"
     yield f"found      {visible(rule.message)}"
     yield f"reason     {visible(rule.reason)}"
     clauses = asking_for(rule)

@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from dpsynth import Records, Release, Schema, UsageError
-from dpsynth.cli.talk import show
+from dpsynth.cli.talk import say, show
 from dpsynth.fakes import check_fakes, fakes
 from dpsynth.models.stored import StoredModel
 from dpsynth.persons import UnitSizes, deal
 from dpsynth.randomness import sampling_generator
-from dpsynth.table import Part, write_parts
+from dpsynth.schema import quoted
+from dpsynth.table import Part, read_as_formulas, write_parts
 from dpsynth.trial import MOST_ROWS
 
 AT_ONCE = 1_000_000
@@ -85,3 +86,7 @@ def sample(folder: Path, rows: int, where: str | None, balance: str | None, out:
     finally:
         partial.unlink(missing_ok=True)
     show(str(out))
+    risky = read_as_formulas(release.schema) if out.suffix == ".csv" else ()
+    if risky:
+        named = ", ".join(quoted(name) for name in risky[:5]) + (" and others" if len(risky) > 5 else "")
+        say(f"dpsynth: a spreadsheet would take values of {named} for formulas: import them as text, or write .parquet")

@@ -12,18 +12,21 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
+
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def clean(text: str) -> str:
-    """Text without control characters, so that no name can steer a terminal; line breaks stay."""
+    """Text that cannot steer a terminal: no control or format character, no half of a pair; line breaks stay."""
     return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else "\N{REPLACEMENT CHARACTER}" for c in text
+        c if c == "\n" or unicodedata.category(c) not in _STEERING else "\N{REPLACEMENT CHARACTER}" for c in text
     )
 
 
 def say(text: str) -> None:
-    """A line of talk on stderr."""
-    click.echo(clean(text), err=True)
+    """A line of talk on stderr; a text with line breaks cannot pass for several."""
+    click.echo(clean(text).replace("\n", " "), err=True)
 
 
 def show(text: str) -> None:
@@ -44,7 +47,8 @@ def progress() -> Iterator[Callable[[str], None]]:
         return
     console = Console(stderr=True)
     with console.status("starting") as status:
-        yield lambda stage: status.update(f"{stage} ...")
+        # as text: a name in brackets is no markup, which rich would obey, or fail on in the middle of a release
+        yield lambda stage: status.update(Text(clean(f"{stage} ...")))
 
 
 @contextmanager

@@ -281,7 +281,7 @@ def _successes(evidence: Evidence) -> Iterator[Fact]:
         baseline, bound = (row[key].value if key in row else None for key in ("baseline", "bound"))
         if is_number(baseline) and is_number(bound):
             yield Fact(
-                title=f"{hundred(baseline)} of 100 without the record",
+                title=f"{hundred(baseline, 'down')} of 100 without the record",
                 texts=(f"at most {hundred(bound)} of 100 with it",),
                 path="risk.success",
             )

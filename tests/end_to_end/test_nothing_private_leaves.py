@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +18,21 @@ from dpsynth import Curator, Ledger, Schema
 from reports.pipeline import Settings, publish
 from reports.policy import Policy
 
+REVIEWS = """
+[[rule]]
+id       = "review.persons"
+evidence = "review.nearest_record.n"
+stage    = "review"
+at_least = 1000
+reason   = "whoever wants a verdict that flips when people leave"
+"""
 SETTINGS = {"epsilon": 1, "delta": "1e-6", "holdout": "0.4", "rows": 60}
+
+
+def policy() -> Policy:
+    """The release rules of `internal-test`, and a review rule that some tables keep and others break."""
+    text = Policy.load("internal-test").text
+    return Policy.parse(text[: text.index("# ---- review stage")].replace('"internal-test"', '"ours"', 1) + REVIEWS)
 
 
 class Tape:
@@ -83,13 +96,18 @@ def fixed(case, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Path]:
             case.data,
             schema=Schema.load(case.schema),
             ledger=ledger,
-            settings=Settings(policy=Policy.load("internal-test"), **SETTINGS),  # type: ignore[arg-type]
+            settings=Settings(policy=policy(), **SETTINGS),  # type: ignore[arg-type]
             out=out,
         )
         tape.rewind()
         return out
 
     return go
+
+
+def review_state(out: Path) -> str:
+    """The internal review verdict."""
+    return str(json.loads((out / "internal" / "verdict.json").read_text(encoding="utf-8"))["verdict"])
 
 
 def shareable(out: Path) -> dict[str, bytes]:
@@ -125,12 +143,13 @@ def test_real_rows_do_not_reach_shareable_bytes(  # type: ignore[no-untyped-def]
         "other rows": table_rows(900, seed=2),
         "half the people are copies of one": base[:600] + [f"q{i},30,A,10,yes" for i in range(600)],
     }
-    reviews = {(first / "internal" / "verdict.json").read_bytes()}
+    reviews = {"as it was": review_state(first)}
     for name, lines in changes.items():
         out = fixed(lines)
         assert shareable(out) == expected, name
-        reviews.add((out / "internal" / "verdict.json").read_bytes())
-    assert len(reviews) > 1, "the internal review did see the difference"
+        reviews[name] = review_state(out)
+    assert reviews["as it was"] == "pass"
+    assert reviews["n changes"] == "fail", f"it does flip: {reviews}"
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("an attack errs")
@@ -138,6 +157,7 @@ def test_real_rows_do_not_reach_shareable_bytes(  # type: ignore[no-untyped-def]
     monkeypatch.setattr("attacks.run_suite", broken)
     out = fixed(base)
     assert shareable(out) == expected
+    assert not (out / "internal" / "verdict.json").exists()
     assert b"RuntimeError" in (out / "internal" / "evidence.json").read_bytes()
 
 
@@ -174,36 +194,6 @@ def test_nor_where_the_schema_leaves_columns_open(case, fixed, table_rows: Calla
         assert shareable(out) == expected, name
         reviews.add((out / "internal" / "evidence.json").read_bytes())
     assert len(reviews) > 1, "the internal review did see the difference"
-
-
-def test_canaries_appear_nowhere(case, table_rows: Callable[..., list[str]]) -> None:  # type: ignore[no-untyped-def]
-    """Strings from undeclared values, unit ids, file names, paths, user and host names stay inside."""
-    place = case.folder / "CANARYFOLDER"
-    place.mkdir()
-    data = place / "CANARYFILE.csv"
-    lines = [*table_rows(600), "CANARYUNIT,41,CANARYVALUE,77.77,yes", "CANARYUNIT,CANARYNUMBER,A,8675309.25,CANARYFLAG"]
-    data.write_text("who,age,town,cost,ill\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    code = case(
-        "release", data, "--schema", case.schema, "--ledger", case.ledger, "--epsilon", 1, "--delta", "1e-6",
-        "--holdout", "0.4", "--out", case.out,
-    )  # fmt: skip
-    assert code in (0, 1, 3, 4), case.stderr
-    assert case("gate", case.out, "--junit", case.folder / "g.xml", "--sarif", case.folder / "g.sarif") in (0, 1, 3, 4)
-    assert case("report", case.out, "--format", "md", "--out", case.folder / "r.md") == 0
-    assert case("report", case.out, "--format", "json", "--out", case.folder / "r.json") == 0
-    files = [path for path in (case.out / "release").rglob("*") if path.is_file()]
-    files += [case.folder / name for name in ("g.xml", "g.sarif", "r.md", "r.json")]
-    needles = [b"CANARY", b"8675309", str(case.folder).encode(), getpass.getuser().encode() + b"@"]
-    if len(platform.node()) > 4:
-        needles.append(platform.node().encode())
-    for path in files:
-        content = path.read_bytes()
-        for needle in needles:
-            assert needle not in content, f"{needle!r} in {path.name}"
-    for text in (case.stdout, case.stderr):
-        assert "CANARY" not in text
-    for path in (case.out / "internal").rglob("*"):
-        assert b"CANARY" not in path.read_bytes(), path.name
 
 
 def test_internal_folder_is_for_its_owner(case) -> None:  # type: ignore[no-untyped-def]
