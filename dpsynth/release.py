@@ -1,11 +1,11 @@
 """A release on disk: what may leave the house, written whole or not at all, and how anyone can check it.
 
     DIR/release/     synthetic.parquet, model/, schema.toml, manifest.json, evidence.json, policy.toml, verdict.json,
-                     report.html, intoto.json, signature, and later attestations/
+                     report.html, signature, release.intoto.jsonl, and later attestations/
     DIR/internal/    evidence and report for internal eyes, mode 0700
 
 `report`, `gate` and `verify` work from `release/` alone. The manifest lists every file but itself and what is made after
-it: the signature and the attestations, which `reports` reads and checks.
+it: the signature, the in-toto statements and the attestations, which `reports` reads and checks.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from dpsynth.schema import Schema
 MANIFEST_FORMAT = "dpsynth.manifest/1"
 SIGNATURE_FORMAT = "dpsynth.signature/1"
 ATTESTATIONS = "attestations"
+STATEMENTS = "release.intoto.jsonl"
+_LATER = ("manifest.json", "signature", STATEMENTS)
 _ATTESTATION = re.compile(ATTESTATIONS + r"/[A-Za-z0-9][A-Za-z0-9._+-]{0,220}\.json")
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -139,7 +141,7 @@ class Release:
         listed: dict[str, Any] = self.manifest["files"]
         links = [path for path in _files(self.folder) if (self.folder / path).is_symlink()]
         problems += [f"{path} is a link, which may lead anywhere" for path in links]
-        present = [path for path in _files(self.folder) if path not in ("manifest.json", "signature")]
+        present = [path for path in _files(self.folder) if path not in _LATER]
         problems += [f"{path} is missing" for path in sorted(listed.keys() - set(present))]
         problems += [
             f"{path} is not in the manifest"
@@ -252,27 +254,36 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def write_signature(release: Release, key: str, sig: str) -> None:
-    """Puts a signature of the manifest into `signature`, in one step, with the time that all files of the release have.
+    """Puts a signature of the manifest into `signature`.
+
+    Raises:
+        OperationError: the disk refuses.
+    """
+    put_beside(release, "signature", _json_text(unsigned() | {"signature": dict(zip(SIGNED, (key, sig), strict=True))}))
+
+
+def put_beside(release: Release, name: str, text: str) -> None:
+    """Writes or replaces a file of a release, in one step, with the time that all its files have.
 
     Raises:
         OperationError: the disk refuses.
     """
     manifest = (release.folder / "manifest.json").stat()
     try:
-        handle, name = tempfile.mkstemp(prefix=".signature-", dir=release.folder)
+        handle, draft = tempfile.mkstemp(prefix=f".{name}-", dir=release.folder)
         os.close(handle)
         try:
-            write_json(Path(name), unsigned() | {"signature": dict(zip(SIGNED, (key, sig), strict=True))})
-            os.chmod(name, manifest.st_mode & 0o777)
-            os.utime(name, ns=(manifest.st_mtime_ns, manifest.st_mtime_ns))
-            _sync(Path(name))
-            os.replace(name, release.folder / "signature")
+            Path(draft).write_text(text, encoding="utf-8")
+            os.chmod(draft, manifest.st_mode & 0o777)
+            os.utime(draft, ns=(manifest.st_mtime_ns, manifest.st_mtime_ns))
+            _sync(Path(draft))
+            os.replace(draft, release.folder / name)
         except BaseException:
-            os.unlink(name)
+            os.unlink(draft)
             raise
         os.utime(release.folder, ns=(manifest.st_mtime_ns, manifest.st_mtime_ns))
     except OSError as error:
-        raise OperationError(f"cannot write the signature: {error.strerror}") from None
+        raise OperationError(f"cannot write beside the release: {error.strerror}") from None
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from typing import Any, Final
 import dpsynth
 from dpsynth.errors import DpsynthError, IntegrityError
 from dpsynth.ledger import Anchor
-from dpsynth.release import Checked, Release, anchor_in, sha256, write_signature
+from dpsynth.release import STATEMENTS, Checked, Release, anchor_in, sha256, write_signature
 from reports import intoto
+from reports.agreement import contradictions
 from reports.attestation import Attestation, Record, Subject
 from reports.evidence import Evidence
 from reports.gate import decide, weigh
@@ -27,20 +28,31 @@ KIND: Final = "application/vnd.dpsynth.manifest+json"
 
 
 def sign(release: Release, key: SigningKey) -> PublicKey:
-    """Signs the manifest, and with it every file that it lists; an older signature is replaced.
+    """Signs the manifest, and with it every file that it lists, and the in-toto statements; older signatures are replaced.
 
     Raises:
         IntegrityError: the files are not those of the manifest.
     """
     release.require_whole()
-    found = _Found()
-    _check_heads(release, found)
-    _check_statement(release, found)
-    for problem in found.problems:
-        raise IntegrityError(f"{problem}: nothing was signed")
+    require_one_story(release)
     body = (release.folder / "manifest.json").read_bytes()
     write_signature(release, key.public.text, key.sign(kind=KIND, body=body))
+    if (verdict := _json(release, "verdict.json")) is not None:
+        intoto.write(release, verdict, key=key)
     return key.public
+
+
+def require_one_story(release: Release) -> None:
+    """Refuses to go on where files that the manifest lists contradict one another, or the manifest.
+
+    Raises:
+        IntegrityError: they do; the message says where.
+    """
+    found = _Found()
+    _check_heads(release, found)
+    _check_agreement(release, found)
+    for problem in found.problems:
+        raise IntegrityError(f"the release contradicts itself: {problem}; ask for a fresh copy")
 
 
 def signer(release: Release) -> PublicKey | None:
@@ -92,7 +104,8 @@ def verify(
         policy = _own_policy(release, found)
     _check_signature(release, policy, keys, found)
     _check_heads(release, found)
-    _check_statement(release, found)
+    _check_agreement(release, found)
+    _check_statements(release, found)
     _check_attestations(release, policy, on, found)
     return Checked(problems=tuple(found.problems), checked=tuple(found.checked), not_checked=tuple(found.not_checked))
 
@@ -172,23 +185,49 @@ def _check_heads(release: Release, found: _Found) -> None:
         found.problems.append("evidence.json, verdict.json or policy.toml is missing or damaged")
 
 
+def _check_agreement(release: Release, found: _Found) -> None:
+    """Evidence, schema and manifest say the same about the columns, the unit, the cost and what else stands in two."""
+    try:
+        evidence = Evidence.from_json((release.folder / "evidence.json").read_text(encoding="utf-8"))
+        wrong = list(contradictions(evidence, schema=release.schema, manifest=release.manifest))
+    except (DpsynthError, OSError, ValueError):
+        found.problems.append("evidence.json or schema.toml is missing or damaged")
+        return
+    found.problems += wrong
+    if not wrong:
+        found.checked.append("columns, unit, cost and names in the evidence against schema.toml and manifest.json")
+
+
 def _states(verdict: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(rule["origin"], rule["id"], rule["status"]) for rule in verdict["rules"]]
 
 
-def _check_statement(release: Release, found: _Found) -> None:
-    """The in-toto statement names the files of the manifest, and the verdict of the release day."""
-    listed = {path: digest for path, digest in release.manifest["files"].items() if path != intoto.FILE}
+def _check_statements(release: Release, found: _Found) -> None:
+    """The in-toto statements name the files of the manifest and the verdict of the release day, signed like the manifest."""
+    there = (release.folder / STATEMENTS).exists()
     try:
-        verdict, stated = _json(release, "verdict.json"), _json(release, intoto.FILE)
-        if stated is None:
-            found.not_checked.append("an in-toto statement: the release carries none")
-        elif verdict is None or stated != intoto.statement(listed, verdict):
-            found.problems.append(f"{intoto.FILE} does not name the files of the manifest and the verdict beside it")
+        verdict = _json(release, "verdict.json")
+        if not there:
+            found.not_checked.append("in-toto statements: the release carries none")
+        elif verdict is None:
+            found.problems.append(f"{STATEMENTS} is about a verdict, and the release has none")
+        elif intoto.check(release, verdict, _signer_if_any(release)):
+            found.checked.append(f"the in-toto statements in {STATEMENTS}, with their signatures")
         else:
-            found.checked.append(f"the in-toto statement in {intoto.FILE} against the manifest and the verdict")
+            found.checked.append(f"the in-toto statements in {STATEMENTS} against the manifest and the verdict")
+            found.not_checked.append("who made the in-toto statements: they are unsigned")
+    except IntegrityError as error:
+        found.problems.append(str(error))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        found.problems.append(f"{intoto.FILE} or verdict.json is damaged")
+        found.problems.append(f"{STATEMENTS} or verdict.json is damaged")
+
+
+def _signer_if_any(release: Release) -> PublicKey | None:
+    """The key that signed the manifest; None also where the signature does not hold, which is told elsewhere."""
+    try:
+        return signer(release)
+    except IntegrityError:
+        return None
 
 
 def _check_attestations(release: Release, policy: Policy | None, on: date, found: _Found) -> None:

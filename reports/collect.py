@@ -17,20 +17,20 @@ from typing import Any
 
 import dpsynth
 from attacks import AttackResult, ChargedResult, Interval, Register, Sight, SuiteResult
-from dpsynth import Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
+from dpsynth import Anchor, Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
 from dpsynth.counting.base import MOST_PERSONS
 from dpsynth.discovery import Discovered
 from dpsynth.privacy import NANO, ORDERS
 from dpsynth.schema import DISCOVER
 from reports.evidence import Evidence, Leaf
-from reports.paths import APPROXIMATE, CLAIMED, RENYI, ZCDP
+from reports.paths import APPROXIMATE, CLAIMED, MOST_PAIRS, RENYI, UNSIGNED, ZCDP
 from reports.safe_harbor import Scan
+from reports.signing import PublicKey
 from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
 _BASELINES = (0.01, 0.05, 0.1, 0.25, 0.5)
 _REVIEW_AFTER = timedelta(days=365)
-_MOST_PAIRS = 20  # of columns that are listed, the worst first
 _MOST_NAMED = 8  # groups, or pairs, in one sentence
 _FAR_OFF, _ROUGH = 0.1, 0.2  # total variation
 
@@ -79,6 +79,7 @@ class Run:
         seq: The ledger entry that paid for everything.
         ledger: The ledger after the reservation.
         ledger_verified: Whether its chain was verified in full.
+        anchors: Heads of the ledger, kept elsewhere, that were found in it before anything was charged.
         distances: Synthetic marginals against the noisy measurements.
         groups: Declared groups of people against their noisy counts.
         attacks: DP-noised results, empty without a holdout.
@@ -108,6 +109,7 @@ class Run:
     distances: Sequence[Distance]
     groups: Sequence[Group]
     attacks: Sequence[ChargedAttack]
+    anchors: Sequence[Anchor] = ()
     discovered: Sequence[Discovered] = ()
     claim: tuple[Fraction, Fraction] | None = None
     unit_distance: float | None = None
@@ -136,21 +138,7 @@ def collect(run: Run) -> Evidence:
             "published": _p0(run.published, "setting"),
         },
         "source": {"table": _p0(run.schema.table, "schema"), "population": _p0(run.ledger.population, "ledger")},
-        "unit": {
-            "entity": _p0(run.schema.unit.entity, "schema"),
-            "max_rows": _p0(run.schema.unit.max_rows, "schema"),
-            "neighbours": _p0(run.schema.unit.neighbours, "schema"),
-            "bounding": _p0(
-                "enforced by the curator: of a unit with more rows, secret coins keep that many", "implementation"
-            ),
-        },
-        "columns": [_column(column, run.schema) for column in _columns(run.schema)],
         "discovery": [_discovery(found) for found in run.discovered],
-        "constraints": [_constraint(constraint, run.schema) for constraint in run.schema.constraints],
-        "domain": {
-            "basis": _p0(_named("missing for", run.schema.basis_gaps()) or "stated", "schema"),
-            "from_data": _p0(", ".join(run.schema.from_data()) or "none", "schema"),
-        },
         "guarantee": _guarantee(run),
         "implementation": {
             "noise": _p0(run.implementation.noise, "implementation"),
@@ -164,11 +152,33 @@ def collect(run: Run) -> Evidence:
         "risk": _risk(run, lifetime),
         "utility": _utility(run),
     }
+    tree |= from_schema(run.schema)
     if run.scan is not None:
         tree["deid_scan"] = _scan(run.scan)
     if run.attacks:
         tree["attacks"] = {attack.id: _attack(attack, run.cost, run.seq) for attack in run.attacks}
     return Evidence(tree)
+
+
+def from_schema(schema: Schema) -> dict[str, Any]:
+    """The sections that follow from the schema of a release alone, so that anyone who has it can make them again."""
+    unit = schema.unit
+    return {
+        "unit": {
+            "entity": _p0(unit.entity, "schema"),
+            "max_rows": _p0(unit.max_rows, "schema"),
+            "neighbours": _p0(unit.neighbours, "schema"),
+            "bounding": _p0(
+                "enforced by the curator: of a unit with more rows, secret coins keep that many", "implementation"
+            ),
+        },
+        "columns": [_column(column, schema) for column in _columns(schema)],
+        "constraints": [_constraint(constraint, schema) for constraint in schema.constraints],
+        "domain": {
+            "basis": _p0(_named("missing for", schema.basis_gaps()) or "stated", "schema"),
+            "from_data": _p0(", ".join(schema.from_data()) or "none", "schema"),
+        },
+    }
 
 
 def with_review(
@@ -259,10 +269,10 @@ def _discovery(found: Discovered) -> dict[str, Leaf]:
         "mechanism": _p0(
             "partition selection, exact discrete Gaussian noise" if values else "tree of noisy counts", "implementation"
         ),
-        "sigma": noise(_up(Fraction(found.sigma))),
+        "sigma": noise(up(Fraction(found.sigma))),
         "least": noise(least),
-        "rho": _p0(_up(found.rho), "accountant"),
-        "delta0": _p0(_up(found.delta0), "accountant"),
+        "rho": _p0(up(found.rho), "accountant"),
+        "delta0": _p0(up(found.delta0), "accountant"),
     }
 
 
@@ -293,17 +303,17 @@ def _guarantee(run: Run) -> dict[str, Any]:
             "accountant",
         ),
         "delta0": _p0(
-            _up(sum((found.delta0 for found in run.discovered), Fraction(0))),
+            up(sum((found.delta0 for found in run.discovered), Fraction(0))),
             "thresholds of discovery, charged in the ledger",
         ),
         "rho": _rho(cost, "charged in the ledger")
         if run.claim is not None
-        else Leaf(_up(cost.rho), "P0", "charged in the ledger"),
+        else Leaf(up(cost.rho), "P0", "charged in the ledger"),
         "epsilon": _p0(float(run.promise.epsilon), "the promise that was charged"),
         "delta": _p0(float(run.promise.delta), "the promise that was charged"),
         "unit": _p0(unit.entity, "schema"),
         "profile": [
-            {"epsilon": _p0(_up(cost.epsilon(delta)), formula), "delta": _p0(float(delta), "fixed list")}
+            {"epsilon": _p0(up(cost.epsilon(delta)), formula), "delta": _p0(float(delta), "fixed list")}
             for delta in deltas
             if delta > cost.delta0  # else no epsilon holds
         ],
@@ -340,14 +350,14 @@ def _guarantee(run: Run) -> dict[str, Any]:
         ]
     if run.claim is not None:
         src = "what the program claims for a row, by group privacy for a unit, rounded up"
-        out["claim"] = {name: _p0(_up(part), src) for name, part in zip(("epsilon", "delta"), run.claim, strict=True)}
+        out["claim"] = {name: _p0(up(part), src) for name, part in zip(("epsilon", "delta"), run.claim, strict=True)}
     return out
 
 
 def _rho(cost: Cost, src: str) -> Leaf:
     """The rho of a zCDP cost, whose delta0 stands beside it; of any other cost it would be no bound."""
     if cost.is_zcdp:
-        return Leaf(_up(cost.rho), "P0", src)
+        return Leaf(up(cost.rho), "P0", src)
     return Leaf(None, "P0", src, missing="not zCDP: no rho bounds this loss")
 
 
@@ -360,7 +370,7 @@ def _share(purpose: str, spent: Cost, run: Run) -> dict[str, Leaf]:
         return {"purpose": _p0(purpose, "accountant"), "rho": _rho(spent, "accountant")}
     order = run.promise.order
     said = f"{purpose} (Renyi loss at order {float(order):g}, over the order)"
-    return {"purpose": _p0(said, "accountant"), "rho": _p0(_up(Fraction(spent.at(order), NANO) / order), "accountant")}
+    return {"purpose": _p0(said, "accountant"), "rho": _p0(up(Fraction(spent.at(order), NANO) / order), "accountant")}
 
 
 def _unprotected(run: Run) -> tuple[str, ...]:
@@ -377,12 +387,17 @@ def _ledger(run: Run) -> dict[str, Any]:
     missing = "an earlier release without differential privacy has no epsilon"
 
     def loss(cost: Cost) -> Leaf:
-        return _p0(_up(cost.epsilon(cap.delta)), src) if known else Leaf(None, "P0", src, missing=missing)
+        return _p0(up(cost.epsilon(cap.delta)), src) if known else Leaf(None, "P0", src, missing=missing)
 
     return {
         "ledger_id": _p0(extract.ledger_id, "ledger"),
         "seq": _p0(extract.seq, "ledger"),
         "head": _p0(extract.head, "ledger"),
+        "genesis": _p0(extract.genesis_time[:10], "ledger, first entry"),
+        "anchors": [
+            {"seq": _p0(anchor.seq, "policy"), "head": _p0(anchor.head, "policy, found in the ledger")}
+            for anchor in run.anchors
+        ],
         "cap_epsilon": _p0(float(cap.epsilon), "ledger"),
         "cap_delta": _p0(float(cap.delta), "ledger"),
         "spent_before_epsilon": loss(before),
@@ -391,7 +406,8 @@ def _ledger(run: Run) -> dict[str, Any]:
         "attempts": _p0(extract.attempts, "ledger"),
         "denied": _p0(extract.denied, "ledger"),
         "orphans": _p0(extract.orphans, "ledger"),
-        "amendments": [{key: _p0(value, "ledger") for key, value in _plain(a).items()} for a in extract.amendments],
+        "raised": _p0(len(extract.amendments), "ledger"),
+        "amendments": [_amendment(amendment) for amendment in extract.amendments],
         "imports": _p0(extract.imports, "ledger"),
         "imports_not_dp": _p0(extract.imports_not_dp, "ledger"),
         "verified": _p0(run.ledger_verified, "whole chain, read again"),
@@ -423,9 +439,12 @@ def remaining_epsilon(extract: LedgerExtract) -> float:
     return low / 1000
 
 
-def _plain(amendment: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = ("from_epsilon", "to_epsilon")
-    return {key: float(Fraction(value)) if key in numbers else value for key, value in amendment.items()}
+def _amendment(amendment: Mapping[str, Any]) -> dict[str, Leaf]:
+    """One raise of the limit: what, why, who, and with which key it was signed."""
+    found: dict[str, Any] = {name: amendment[name] for name in ("seq", "reason", "approver")}
+    found |= {name: float(Fraction(amendment[name])) for name in ("from_epsilon", "to_epsilon")}
+    found["signed"] = PublicKey.parse(amendment["key"]).fingerprint if amendment["key"] else UNSIGNED
+    return {name: _p0(value, "ledger") for name, value in found.items()}
 
 
 def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:
@@ -498,7 +517,7 @@ def _utility(run: Run) -> dict[str, Any]:
 
 def _worst(pairs: Sequence[Distance]) -> list[Distance]:
     """The pairs that came out worst, the worst first."""
-    return sorted(pairs, key=lambda d: (-d.tv, d.columns))[:_MOST_PAIRS]
+    return sorted(pairs, key=lambda d: (-d.tv, d.columns))[:MOST_PAIRS]
 
 
 def _group(group: Group, schema: Schema) -> dict[str, Leaf]:
@@ -581,7 +600,7 @@ def _pairs(found: Sequence[Distance], schema: Schema) -> str:
 
 def _true_utility(found: Truth, schema: Schema) -> dict[str, Any]:
     src = "synthetic against true rows of the fit side"
-    worst = sorted(found.pairs.items(), key=lambda item: (-item[1], item[0]))[:_MOST_PAIRS]
+    worst = sorted(found.pairs.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
     return {
         **{f"tv{ways}": Leaf(distance, "P3", src) for ways, distance in found.means.items()},
         "columns": [
@@ -782,7 +801,7 @@ def _limits(run: Run) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _up(value: Fraction) -> float:
+def up(value: Fraction) -> float:
     """A float that is not below an exact value."""
     near = float(value)
     return near if Fraction(near) >= value else math.nextafter(near, math.inf)

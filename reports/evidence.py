@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -219,7 +220,11 @@ class Evidence:
 
     def leaves(self) -> Iterator[tuple[str, Leaf]]:
         """All leaves with their paths, in the order of the paths' names."""
-        yield from _walk("", self.tree)
+        yield from self._leaves
+
+    @cached_property
+    def _leaves(self) -> tuple[tuple[str, Leaf], ...]:
+        return tuple(_walk("", self.tree))
 
     def _node(self, path: str) -> Node | None:
         node: Node | None = self.tree
@@ -258,6 +263,10 @@ class Evidence:
 
     def problems(self) -> tuple[str, ...]:
         """Why this evidence cannot be shared, one sentence each; empty when it can. Quotes declared names only."""
+        return self._problems
+
+    @cached_property
+    def _problems(self) -> tuple[str, ...]:
         found = []
         for path, leaf in self.leaves():
             rule = declared(path)
@@ -314,7 +323,7 @@ class Evidence:
         except (ValueError, TypeError, RecursionError) as error:
             raise IntegrityError(f"this is not an evidence file that can be trusted: {_first_line(error)}") from None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the text that `to_json` gives, which is that of the file written from it."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -36,11 +36,13 @@ from reports.paths import (
     ATTACK_TITLES,
     CHARGED_ATTACKS,
     CLAIMED,
+    MOST_PAIRS,
     NEVER_EMPTY,
     PATHS,
     RENYI,
     REVIEW_ATTACKS,
     SHAREABLE,
+    UNSIGNED,
     ZCDP,
     Value,
     declared,
@@ -632,6 +634,8 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
         yield "discovery does not name the columns whose source it is"
     yield from _chances(evidence)
     yield from _searched(evidence)
+    yield from _measured(evidence)
+    yield from _means(evidence)
     for attack in CHARGED_ATTACKS:
         excess, fit, control = (
             _number(evidence.value(f"attacks.{attack}.{part}")) for part in ("excess", "fit_rate", "control_rate")
@@ -644,6 +648,32 @@ def _contradictions(evidence: Evidence) -> Iterator[str]:
         release, lifetime = _cell(row, "release"), _cell(row, "cumulative")
         if release is not None and lifetime is not None and _is_below(lifetime, release):
             yield "risk.table is smaller over the lifetime than for this release alone"
+
+
+def _measured(evidence: Evidence) -> Iterator[str]:
+    """The mean is of columns that there are, each of them once."""
+    told = [_name_in(row, "name") for row in evidence.rows("utility.columns")]
+    if not set(told) <= {_name_in(row, "name") for row in evidence.rows("columns")}:
+        yield "utility.columns names a column that there is not"
+    if len(set(told)) < len(told):
+        yield "utility.columns names a column twice"
+
+
+def _means(evidence: Evidence) -> Iterator[str]:
+    """A mean distance follows from the distances below it; of pairs the worst are listed, and fewer only if that is all."""
+    for path, table, most in (("utility.tv1", "utility.columns", None), ("utility.tv2", "utility.pairs", MOST_PAIRS)):
+        mean, rows = _number(evidence.value(path)), [_cell(row, "tv") for row in evidence.rows(table)]
+        told = [tv for tv in rows if tv is not None]
+        if len(told) < len(rows):
+            continue  # a matter for `evidence.complete`
+        if mean is None:
+            if told and evidence.get(path) is not None:
+                yield f"{path} is left out although {table} gives what it is the mean of"
+            continue
+        listed = sum(told) / len(told) if told else -1.0
+        whole = most is None or len(told) < most
+        if not told or (whole and abs(mean - listed) > _ROUNDING) or mean > listed + _ROUNDING:
+            yield f"{path} is not the mean of {table}"
 
 
 def _searched(evidence: Evidence) -> Iterator[str]:
@@ -705,7 +735,35 @@ def _ledger_contradictions(evidence: Evidence) -> Iterator[str]:
         yield "ledger.remaining is larger than the limit"
     if cap is not None and after is not None and remaining is not None and remaining >= 0 and _is_below(cap, after):
         yield "ledger.remaining is not below zero although the limit is passed"
+    attempts, orphans = _number(evidence.value("ledger.attempts")), _number(evidence.value("ledger.orphans"))
+    if attempts is not None and attempts <= (orphans or 0):
+        yield "ledger.attempts leaves out this release, or reservations that never finished"
+    made, collected = _day(evidence.value("ledger.genesis")), _day(evidence.value("created_at"))
+    if made is not None and collected is not None and (made - collected).days > 1:
+        yield "ledger.genesis is after the release that the ledger paid for"
+    seq, head = _number(evidence.value("ledger.seq")), evidence.value("ledger.head")
+    for row in evidence.rows("ledger.anchors"):
+        at = _cell(row, "seq")
+        if seq is not None and at is not None and (at > seq or (at == seq and _name_in(row, "head") != head)):
+            yield "ledger.anchors names an entry that the ledger does not have"
+    yield from _raised(evidence)
     yield from _below_the_limit(evidence)
+
+
+def _raised(evidence: Evidence) -> Iterator[str]:
+    """The limit is the one that the last amendment left, and each of them is told."""
+    rows, count, limit = evidence.rows("ledger.amendments"), evidence.value("ledger.raised"), None
+    if count is not None and count != len(rows):
+        yield "ledger.amendments does not tell each time that the limit was raised"
+    for row in rows:
+        before, after = _cell(row, "from_epsilon"), _cell(row, "to_epsilon")
+        if before is None or after is None:
+            return  # a matter for `evidence.complete`
+        if after <= before or (limit is not None and before != limit):
+            yield "ledger.amendments is no row of rising limits"
+        limit = after
+    if limit is not None and limit != evidence.value("ledger.cap_epsilon"):
+        yield "ledger.cap_epsilon is not the limit that ledger.amendments ends with"
 
 
 def _below_the_limit(evidence: Evidence) -> Iterator[str]:
@@ -715,8 +773,7 @@ def _below_the_limit(evidence: Evidence) -> Iterator[str]:
         return  # a matter for `evidence.complete`
     raised = [_cell(row, "from_epsilon") for row in evidence.rows("ledger.amendments")]
     try:
-        limit = Cap.of(Fraction(str(raised[0] if raised else cap)), Fraction(str(delta)))
-        cost = Cost.zcdp((limit.raised(Fraction(str(cap))) if raised else limit).cost.rho)
+        cost = _lifetime(raised[0], cap, delta) if raised else _lifetime(cap, None, delta)
         stated: list[tuple[str, float | None, float | None]] = [
             ("risk.tpr_at_fpr", _number(evidence.value("risk.tpr_at_fpr")), 0.01)
         ]
@@ -860,6 +917,13 @@ def _number(value: Value) -> float | None:
     return float(value)
 
 
+@lru_cache(maxsize=64)
+def _lifetime(first: float | None, last: float | None, delta: float) -> Cost:
+    """The loss that a limit allows, which was `first` when the ledger was made, and was raised to `last` if to anything."""
+    limit = Cap.of(Fraction(str(first)), Fraction(str(delta)))
+    return Cost.zcdp((limit if last is None else limit.raised(Fraction(str(last)))).cost.rho)
+
+
 @lru_cache(maxsize=512)
 def _epsilon(cost: Cost, delta: float) -> float:
     """The epsilon at delta that a loss implies."""
@@ -926,6 +990,82 @@ def _unit(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
         yield _check("unit.person", "pass", "The schema names whom the guarantee is for.", reason, "unit.entity")
 
 
+def _pinned(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
+    """The ledger is the one that the policy names: a fresh one for the same people starts from an empty account."""
+    rule_id, pin = "ledger.pinned", policy.ledger
+    reason = "A second ledger for the same people hides what was spent in the first."
+    ledger_id, population = evidence.value("ledger.ledger_id"), evidence.value("source.population")
+    if not pin.id:
+        if pin.required:
+            message = "The policy does not say which ledger holds the budget of this population."
+            yield _check(rule_id, "needs_human", message, reason, "ledger.ledger_id")
+    elif isinstance(population, str) and population != pin.population:
+        message = "The ledger is that of another population than the policy is for."
+        yield _check(rule_id, "fail", message, reason, "source.population")
+    elif not isinstance(ledger_id, str) or not isinstance(population, str):
+        message = "The evidence does not say which ledger paid, or whose budget it holds."
+        yield _check(rule_id, "incomplete", message, reason, "ledger.ledger_id")
+    elif ledger_id != pin.id:
+        made = _day(evidence.value("ledger.genesis"))
+        message = (
+            f"The policy names another ledger for this population than the one that paid, which was made on "
+            f"{made.isoformat() if made else 'an unknown day'}: a person must confirm that nothing spent is hidden."
+        )
+        yield _check(rule_id, "needs_human", message, reason, "ledger.ledger_id")
+    else:
+        message = "The ledger is the one that the policy names for this population."
+        yield _check(rule_id, "pass", message, reason, "ledger.ledger_id")
+
+
+def _anchored(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
+    """The ledger was seen to hold the head that the policy names, so that it was not cut, restored or rewritten before it."""
+    rule_id, anchor = "ledger.anchor", policy.ledger.anchor
+    reason = "A ledger that was cut short, or restored from a backup, has a valid chain: only a head kept elsewhere shows it."
+    if anchor is None:
+        return
+    ledger_id, seq, head = (evidence.value(f"ledger.{name}") for name in ("ledger_id", "seq", "head"))
+    told = [(_cell(row, "seq"), _name_in(row, "head")) for row in evidence.rows("ledger.anchors")]
+    if isinstance(ledger_id, str) and ledger_id != anchor.ledger_id:
+        message = f"Entry {anchor.seq}, which the policy names, is one of another ledger than the one that paid."
+        yield _check(rule_id, "incomplete", message, reason, "ledger.ledger_id")
+    elif is_number(seq) and seq < anchor.seq:
+        message = f"The ledger ends before entry {anchor.seq}, which the policy names: it was cut or restored."
+        yield _check(rule_id, "integrity", message, reason, "ledger.seq")
+    elif (seq == anchor.seq and head != anchor.head) or any(at == anchor.seq and h != anchor.head for at, h in told):
+        message = f"Entry {anchor.seq} of the ledger is not the one that the policy names: the history was rewritten."
+        yield _check(rule_id, "integrity", message, reason, "ledger.anchors")
+    elif (anchor.seq, anchor.head) in told:
+        message = f"The ledger was seen to hold entry {anchor.seq} as the policy names it, before anything was charged."
+        yield _check(rule_id, "pass", message, reason, "ledger.anchors")
+    else:
+        message = f"The evidence does not show that the ledger was checked against entry {anchor.seq}, which the policy names."
+        yield _check(rule_id, "incomplete", message, reason, "ledger.anchors")
+
+
+def _amended(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
+    """Each raise of the limit was signed with a key that the policy names: any other key could be anybody's."""
+    rule_id, path = "ledger.amended", "ledger.amendments"
+    reason = "The limit is a promise to people: raising it takes a second person, whose signature anyone can check."
+    signed = [_name_in(row, "signed") for row in evidence.rows(path)]
+    keys = {key.fingerprint for key in policy.ledger.amenders}
+    nobody = sum(by in ("", UNSIGNED) for by in signed)
+    strangers = sum(by not in keys for by in signed) - nobody
+    if nobody:
+        message = f"The lifetime limit was raised {_times(nobody)} without a signature."
+        yield _check(rule_id, "needs_human", message, reason, path)
+    elif strangers:
+        whom = "that the policy does not name" if keys else "and the policy names none that may"
+        message = f"The lifetime limit was raised {_times(strangers)} with a signature by a key {whom}."
+        yield _check(rule_id, "needs_human", message, reason, path)
+    elif evidence.value("ledger.raised") is not None:
+        message = f"The lifetime limit was raised {_times(len(signed))}, always signed by a key that the policy names."
+        yield _check(rule_id, "pass", message if signed else "The lifetime limit was never raised.", reason, path)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
 def _within_bound(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
     """No attack succeeds more often than the guarantee allows any attack: if one surely does, the program is broken."""
     reason = "The ceiling is proven: only a program that does not keep its promise can be attacked beyond it."
@@ -988,6 +1128,9 @@ CHECKS: Final[tuple[Check, ...]] = (
         fine="The shareable edition holds only the classes P0 to P2.",
         reason="A report is a release too: one exact number about real rows would void the guarantee.",
     ),
+    _pinned,
+    _anchored,
+    _amended,
     _unit,
     _word(
         "domain.declared",

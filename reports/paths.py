@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeGuard
 
@@ -91,6 +92,8 @@ def fits_kind(value: Value, kind: Kind) -> bool:
 
 
 def _is_date(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
     try:
         date.fromisoformat(text[:10])
     except ValueError:
@@ -98,6 +101,13 @@ def _is_date(text: str) -> bool:
     return True
 
 
+MOST_PAIRS: Final = 20
+"""Of pairs of columns no more are listed, the worst first."""
+
+UNSIGNED: Final = "unsigned"
+"""What stands in the place of a key's fingerprint where nobody signed."""
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?")
 ZCDP: Final = "zCDP"
 APPROXIMATE: Final = "approximate zCDP"
 RENYI: Final = "zCDP and a Renyi curve"
@@ -234,6 +244,9 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "ledger.ledger_id": _p0("Ledger"),
         "ledger.seq": _p0("Entries at the time of writing", "count"),
         "ledger.head": _p0("Head of the chain"),
+        "ledger.genesis": _p0("Ledger made on", "date"),
+        "ledger.anchors[].seq": _p0("Entry", "count"),
+        "ledger.anchors[].head": _p0("Head that the policy names"),
         "ledger.cap_epsilon": _p0("Lifetime limit on epsilon", "positive"),
         "ledger.cap_delta": _p0("Delta of the lifetime limit", "positive"),
         "ledger.spent_before_epsilon": _p1("Lifetime epsilon before this release", "number"),
@@ -242,11 +255,13 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "ledger.attempts": _p0("Attempts charged so far", "count"),
         "ledger.denied": _p0("Requests refused", "count", required=False),
         "ledger.orphans": _p0("Reservations that never finished, and stay charged", "count"),
+        "ledger.raised": _p0("Times that the limit was raised", "count"),
         "ledger.amendments[].seq": _p0("Entry", "count"),
         "ledger.amendments[].from_epsilon": _p0("Limit before", "number"),
         "ledger.amendments[].to_epsilon": _p0("Limit after", "number"),
         "ledger.amendments[].reason": _p0("Reason"),
         "ledger.amendments[].approver": _p0("Approved by"),
+        "ledger.amendments[].signed": _p0("Signed with the key"),
         "ledger.imports": _p0("Earlier releases entered by hand", "count", required=False),
         "ledger.imports_not_dp": _p0("Earlier releases without differential privacy", "count"),
         "ledger.verified": _p0("Ledger verified", "flag"),
@@ -327,6 +342,7 @@ def is_internal(path: str) -> bool:
     return path == "review" or path.startswith("review.")
 
 
+@lru_cache(maxsize=8192)
 def declared(path: str) -> Path | None:
     """What is declared about a path, or None when nothing is."""
     found = pattern(path)

@@ -23,11 +23,13 @@ import numpy as np
 import attacks
 import dpsynth
 from dpsynth import (
+    Anchor,
     AttackCounts,
     Cap,
     Cost,
     Curator,
     DiscreteGaussian,
+    IntegrityError,
     Ledger,
     Marginals,
     Model,
@@ -49,7 +51,7 @@ from dpsynth.persons import SHARE, Dealt, UnitSizes, deal
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.rehearsal import most_rows, rows_to_sample
-from dpsynth.release import Staging, check_free, commitment, write_json, write_manifest
+from dpsynth.release import Release, Staging, check_free, commitment, write_json, write_manifest
 from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -58,7 +60,7 @@ from reports import intoto
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
 from reports.gate import Verdict
-from reports.policy import Policy
+from reports.policy import Pinned, Policy
 from reports.render.to_html import to_html
 from reports.report import Report
 from reports.safe_harbor import scan
@@ -188,6 +190,7 @@ def publish(
         progress: Told the name of each stage; never a number from the data.
     Raises:
         UsageError, PrivacyRefusal: refused before the reservation; nothing was charged or written.
+        IntegrityError: the ledger is damaged, or lacks the head that the policy names; nothing was charged or written.
         DpsynthError: afterwards; the charge stays.
     Privacy: (epsilon, delta)-DP for the schema's unit and neighbouring relation, of everything under `out/release`.
     """
@@ -220,7 +223,10 @@ def publish(
     cycles = seasons.part_for(schema, synthesizer) * (1 - beside - unit_share)
     budget = synthesizer.cost(widest, promise=promise, share=1 - beside - unit_share - cycles)
     cost = budget + searching + promise.cost.share(settings.share + unit_share + cycles)
-    verified = ledger.verify().ok
+    anchors = _anchors(ledger, settings.policy)
+    verified = ledger.verify(anchors)
+    for problem in verified.problems:
+        raise IntegrityError(f"nothing was charged: {problem}")
     created_at = datetime.now(UTC)
     progress("reserving the budget")
     with (
@@ -269,7 +275,8 @@ def publish(
                 discovered=discovered,
                 seq=reservation.seq,
                 ledger=ledger.extract(running=reservation),
-                ledger_verified=verified,
+                ledger_verified=verified.ok,
+                anchors=anchors,
                 distances=against_measurements(synthetic, model.measurements, model.total, coarse=model.coarse),
                 groups=groups_against_measurements(synthetic, model.measurements, model.total),
                 attacks=charged,
@@ -282,8 +289,6 @@ def publish(
             verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model, dealt)
             if sizes is not None:
                 sizes.save(staging.folder / "release" / "model")
-            if verdict is not None:
-                intoto.write(staging.folder / "release", verdict)
             _write_internal(
                 staging.folder,
                 evidence,
@@ -297,10 +302,27 @@ def publish(
                 created_at=created_at,
             )
             digest = _seal(staging.folder, manifest)
+            if verdict is not None:
+                intoto.write(Release.open(staging.folder), verdict.to_json())
             progress("putting it in place")
             staging.place(created_at)
         reservation.commit(digest)
     return Published(folder=out, verdict=verdict, choice=choice)
+
+
+def _anchors(ledger: Ledger, policy: Policy | None) -> tuple[Anchor, ...]:
+    """The heads that the policy wants to see in the ledger.
+
+    Raises:
+        UsageError: the ledger is that of other people than the policy is for.
+    """
+    pin = policy.ledger if policy is not None else Pinned()
+    if pin.population and pin.population != ledger.population:
+        raise UsageError(
+            f"the policy is for the population {pin.population}, and this ledger is that of {ledger.population}: name the "
+            "right ledger or the right policy"
+        )
+    return (pin.anchor,) if pin.anchor is not None else ()
 
 
 def _measured(model: Model, schema: Schema) -> tuple[tuple[str, ...], ...]:

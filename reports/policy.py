@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from dpsynth.errors import UsageError
+from dpsynth.ledger import Anchor
 from reports.paths import LARGEST, NUMERIC, SHAREABLE, declared, fits_kind, is_internal, is_number
 from reports.signing import PublicKey
 
@@ -38,6 +39,8 @@ COVERABLE: Final = frozenset(
         "guarantee.claimed",
         "implementation.sound",
         "ledger.all_dp",
+        "ledger.pinned",
+        "ledger.amended",
     }
 )
 """Checks in code whose finding a person may accept, where a policy says so by name. A release made without a gate is not
@@ -144,10 +147,28 @@ class Waivers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """Which ledger holds the budget of the population that the policy is for.
+
+    Args:
+        required: Whether a policy that names no ledger leaves that for a person to decide.
+        id, population: The ledger and whose it is; both or neither, empty where the policy names none.
+        anchor: A head of that ledger that every release has to lie behind; None where the policy names none.
+        amenders: The public keys that may raise its limit; without one every raise is for a person to accept.
+    """
+
+    required: bool = False
+    id: str = ""
+    population: str = ""
+    anchor: Anchor | None = None
+    amenders: tuple[PublicKey, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """A checked policy; `text` is the file as it was written, and the digest is the file's. `signers` may sign releases.
 
-    `catalog` names the catalogues of controls that the report shows, `annexes` its annexes.
+    `ledger` says which ledger a release has to be charged to. `catalog` names the catalogues of controls that the report shows, `annexes` its annexes.
 
     Use `Policy.load` or `Policy.parse`.
     """
@@ -161,6 +182,7 @@ class Policy:
     human: tuple[Human, ...]
     waivers: Waivers
     signers: tuple[PublicKey, ...]
+    ledger: Pinned
     text: str
 
     @classmethod
@@ -191,7 +213,9 @@ class Policy:
         except (ValueError, RecursionError):  # ValueError: also a whole number of thousands of digits
             raise UsageError("the policy is not valid TOML") from None
         top = _Section(data, "the policy")
-        top.known("schema", "name", "version", "reason", "catalog", "annexes", "signers", "rule", "human", "waivers")
+        top.known(
+            "schema", "name", "version", "reason", "catalog", "annexes", "signers", "ledger", "rule", "human", "waivers"
+        )
         if top.text("schema") != SCHEMA:
             raise UsageError(f'the policy must say schema = "{SCHEMA}"')
         rules = tuple(_rule(section) for section in top.tables("rule"))
@@ -203,6 +227,8 @@ class Policy:
         human = tuple(_human(section, ids) for section in top.tables("human"))
         if len({(asked.role, asked.statement) for asked in human}) != len(human):
             raise UsageError("the policy asks the same role for the same statement twice")
+        waivers = _waivers(top.table("waivers"), rules)
+        _check_hands(human, waivers)
         annexes = top.texts("annexes")
         if not set(annexes) <= set(ANNEXES):
             raise UsageError(f"the policy: annexes are some of {', '.join(ANNEXES)}")
@@ -214,8 +240,9 @@ class Policy:
             annexes=tuple(name for name in ANNEXES if name in annexes),
             rules=rules,
             human=human,
-            waivers=_waivers(top.table("waivers"), rules),
+            waivers=waivers,
             signers=top.keys("signers"),
+            ledger=_pinned(top.table("ledger")),
             text=text,
         )
 
@@ -360,6 +387,42 @@ def _human(section: _Section, rules: Collection[str]) -> Human:
     return Human(
         role=section.name("role"), statement=section.name("statement"), keys=section.keys("key"), covers=covers
     )
+
+
+def _pinned(section: _Section) -> Pinned:
+    section.known("required", "id", "population", "anchor", "amenders")
+    required, anchor = section.data.get("required", False), None
+    if not isinstance(required, bool):
+        raise UsageError("ledger: required is true or false")
+    if ("id" in section.data) != ("population" in section.data):
+        raise UsageError("ledger: id and population go together: whose budget it is, and which ledger holds it")
+    named = "id" in section.data
+    ledger_id, population = (section.text("id"), section.text("population")) if named else ("", "")
+    if "anchor" in section.data:
+        if not named:
+            raise UsageError("ledger: an anchor needs the id and the population of the ledger that it is a head of")
+        head = section.table("anchor")
+        head.known("seq", "head")
+        try:
+            anchor = Anchor(ledger_id, head.data.get("seq", -1), head.text("head"))
+        except UsageError:
+            raise UsageError(
+                'ledger: an anchor is { seq = 12, head = "..." }: the number of an entry and its 64 hexadecimal digits'
+            ) from None
+    amenders = section.keys("amenders")
+    return Pinned(required=required, id=ledger_id, population=population, anchor=anchor, amenders=amenders)
+
+
+def _check_hands(human: Collection[Human], waivers: Waivers) -> None:
+    """Refuses one key for two roles: a second pair of eyes would be the first one again."""
+    roles: dict[PublicKey, str] = {}
+    for role, keys in [*((asked.role, asked.keys) for asked in human), *waivers.keys]:
+        for key in keys:
+            if roles.setdefault(key, role) != role:
+                raise UsageError(
+                    f"the policy gives one key to two roles, {roles[key]} and {role}: each role needs a key of its own, or "
+                    "nobody looks twice"
+                )
 
 
 def _waivers(section: _Section, rules: Collection[Rule]) -> Waivers:

@@ -11,7 +11,10 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from dpsynth.privacy import Cap, Cost, advantage_bound, tpr_bound
+from dpsynth import Schema
+from dpsynth.privacy import ORDERS, Cap, Cost, advantage_bound, tpr_bound
+from dpsynth.schema import toml_value
+from reports.collect import up
 from reports.evidence import Evidence, Leaf
 from reports.gate import Verdict, decide
 from reports.policy import Policy
@@ -141,7 +144,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "entity": declared("person"),
             "max_rows": declared(5),
             "neighbours": declared("add_remove"),
-            "bounding": declared("at most 5 rows of a person are kept, chosen by a secret keyed hash"),
+            "bounding": declared("enforced by the curator: of a unit with more rows, secret coins keep that many"),
         },
         "columns": [
             {
@@ -160,13 +163,15 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 "name": declared("zper"),
                 "type": declared("identifier"),
                 "role": declared("direct_identifier"),
+                "size": declared(0),
                 "source": declared("declared"),
-                "treatment": declared("dropped; used as the unit only"),
+                "basis": declared("as for the table"),
+                "treatment": declared("dropped: not in the synthetic table"),
             }
         ],
         "constraints": [
             {
-                "rule": Leaf("if limited == true then visits >= 1", "P0", "schema"),
+                "rule": Leaf("if physlm == true then mdvis >= 1", "P0", "schema"),
                 "basis": Leaf("how the study was coded", "P0", "schema"),
             }
         ],
@@ -174,7 +179,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
         "guarantee": {
             "definition": declared("zCDP"),
             "delta0": declared(0),
-            "rho": formula(float(COST.rho)),
+            "rho": formula(up(COST.rho)),
             "epsilon": formula(1.0),
             "delta": declared(1e-6),
             "unit": declared("person"),
@@ -216,6 +221,9 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "ledger_id": ledger_fact("5b1c7f0a-9f43-4d0e-8f49-0d8d9b1f2f60"),
             "seq": ledger_fact(2),
             "head": ledger_fact("9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"),
+            "genesis": ledger_fact("2026-11-20"),
+            "anchors": [],
+            "raised": ledger_fact(0),
             "cap_epsilon": ledger_fact(2.0),
             "cap_delta": ledger_fact(1e-6),
             "spent_before_epsilon": formula(0.0),
@@ -266,8 +274,10 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             for name, (success, fit, control, half, copy) in ATTACKS.items()
         },
         "utility": {
-            "tv1": Leaf(0.0081, "P1", "synthetic rows against noisy one-column tables"),
-            "tv2": Leaf(0.0312, "P1", "synthetic rows against noisy tables of pairs"),
+            "tv1": Leaf(
+                sum(c[4] for c in columns) / len(columns), "P1", "synthetic rows against noisy one-column tables"
+            ),
+            "tv2": Leaf(0.0395, "P1", "synthetic rows against noisy tables of pairs"),
             "pairs": [
                 {
                     "first": declared(first),
@@ -363,6 +373,60 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
     }
 
 
+def schema() -> Schema:
+    """The schema that the evidence above follows from."""
+    shapes = {
+        "ordinal": lambda size: {"values": [str(n) for n in range(size)]},
+        "category": lambda size: {"values": [str(n) for n in range(size)]},
+        "boolean": lambda size: {"true": ["1"], "false": ["0"], "missing": size == 3},
+        "number": lambda size: {"minimum": 0, "maximum": 100, "bins": size},
+    }
+    basis = "published study design, or a round bound chosen without looking"
+    entries = [
+        {"name": name, "type": kind, "role": role, "basis": basis} | shapes[kind](size)
+        for name, kind, role, size, _, _ in COLUMNS
+    ]
+    entries.append({"name": "zper", "type": "identifier", "role": "direct_identifier"})
+    rule = {"implies": {"if": "physlm == true", "then": "mdvis >= 1"}, "basis": "how the study was coded"}
+    lines = [
+        'schema = "dpsynth.schema/1"',
+        'table = "rand-hie"',
+        'neighbours = "add_remove"',
+        'unit = { entity = "person", column = "zper", max_rows = 5 }',
+        f'basis = "{basis}"',
+    ]
+    for title, blocks in (("column", entries), ("constraint", [rule])):
+        for block in blocks:
+            lines += [f"[[{title}]]", *(f"{key} = {toml_value(value)}" for key, value in block.items())]
+    return Schema.parse("\n".join(lines) + "\n")
+
+
+def manifest(evidence: Evidence) -> dict[str, Any]:
+    """What the manifest of a release with this evidence says, but for its files."""
+    value = evidence.value
+    return {
+        "release_id": value("release.release_id"),
+        "created_at": value("created_at"),
+        "dpsynth": value("tool.version"),
+        "table": value("source.table"),
+        "unit": {name: value(f"unit.{name}") for name in ("entity", "max_rows", "neighbours")},
+        "epsilon": "1",
+        "delta": "1/1000000",
+        "cost": COST.to_json(),
+        "synthesizer": value("release.synthesizer"),
+        "rows": value("release.rows"),
+        "published": value("release.published"),
+        "ledger": {name: value(f"ledger.{name}") for name in ("ledger_id", "seq", "head")}
+        | {"population": value("source.population")},
+    }
+
+
+def misled(tv: float, columns: int = len(COLUMNS)) -> dict[str, Leaf | None]:
+    """Leaves of a release whose columns are all that far off."""
+    changed: dict[str, Leaf | None] = {"utility.tv1": Leaf(tv, "P1", "mean")}
+    return changed | {f"utility.columns[{n}].tv": Leaf(tv, "P1", "rows") for n in range(columns)}
+
+
 @cache
 def _whole() -> Evidence:
     return Evidence(tree())
@@ -386,6 +450,58 @@ def opened(tree: dict[str, Any]) -> dict[str, Any]:
             "rho": formula(float(COST.rho) * 0.1),
             "delta0": chance,
         }
+    ]
+    return tree
+
+
+def claimed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same release, had another program claimed its cost: no rho, a claim, and a step of zCDP."""
+    cost = Cost.approximate("0.1", "1e-8") + Cost.zcdp(COST.rho / 10)
+    blank = Leaf(None, "P1", "formula of rho", missing="not zCDP")
+    tree["guarantee"] |= {
+        "definition": declared("approximate DP, claimed by another tool"),
+        "rho": blank,
+        "claim": {"epsilon": declared(0.1), "delta": declared(1e-8)},
+        "profile": [{"epsilon": formula(float(cost.epsilon("1e-6"))), "delta": formula(1e-6)}],
+        "shares": [
+            {"purpose": declared("another program's claim"), "rho": blank},
+            {"purpose": declared("attack counts"), "rho": formula(float(COST.rho / 10))},
+        ],
+        "unprotected_quantities": declared(("whether the program ran to its end",)),
+    }
+    tree["implementation"]["claimed_by"] = declared("smartnoise-synth 1.0.8")
+    return tree
+
+
+def curved(tree: dict[str, Any]) -> dict[str, Any]:
+    """The same release, had a step of it a Renyi curve, too small for any figure to show."""
+    tree["guarantee"] |= {
+        "definition": declared("zCDP and a Renyi curve"),
+        "curve": [{"order": declared(float(order)), "nano": formula(1)} for order in ORDERS],
+    }
+    return tree
+
+
+def anchored(tree: dict[str, Any], *anchors: tuple[int, str]) -> dict[str, Any]:
+    """The same release, had these heads been seen in its ledger."""
+    tree["ledger"]["anchors"] = [{"seq": ledger_fact(seq), "head": ledger_fact(head)} for seq, head in anchors]
+    return tree
+
+
+def amended(tree: dict[str, Any], *signed: str) -> dict[str, Any]:
+    """The same release, had the limit come to its 2 in equal steps, each with such a signature."""
+    steps = len(signed)
+    tree["ledger"]["raised"] = ledger_fact(steps)
+    tree["ledger"]["amendments"] = [
+        {
+            "seq": ledger_fact(1),
+            "from_epsilon": ledger_fact(1.0 + number / steps),
+            "to_epsilon": ledger_fact(1.0 + (number + 1) / steps),
+            "reason": ledger_fact("a second study"),
+            "approver": ledger_fact("privacy office"),
+            "signed": ledger_fact(by),
+        }
+        for number, by in enumerate(signed)
     ]
     return tree
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import evidence_builder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dpsynth.release import Release, write_manifest
@@ -23,7 +24,7 @@ def key(number: int) -> SigningKey:
     return SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32))
 
 
-CONTROLLER, OFFICER, OFFICE, STRANGER = key(1), key(2), key(3), key(4)
+CONTROLLER, OFFICER, OFFICE, STRANGER, DEPUTY = key(1), key(2), key(3), key(4), key(5)
 
 HEAD = 'schema = "dpsynth.policy/1"\nname = "ours"\nversion = "3"\nreason = "for the tests"\n'
 RULES = """
@@ -64,7 +65,7 @@ def waiver(rule: str = "utility.tv1", *, granted: str = "2026-11-01", expires: s
     )
 
 
-ASKS = human("controller", "release-decision", CONTROLLER, OFFICE, covers=("domain.source", "unit.person"))
+ASKS = human("controller", "release-decision", CONTROLLER, DEPUTY, covers=("domain.source", "unit.person"))
 ASKS_TWO = ASKS + human("officer", "advice", OFFICER)
 
 
@@ -107,7 +108,8 @@ def release(folder: Path, evidence: Evidence, policy: Policy, on: date) -> Relea
     (target / "evidence.json").write_text(shareable.to_json())
     (target / "policy.toml").write_text(policy.text)
     (target / "verdict.json").write_text(verdict.to_text())
-    intoto.write(target, verdict)
-    anchor = {name: shareable.value(f"ledger.{name}") for name in ("ledger_id", "seq", "head")}
-    write_manifest(target, {"ledger": anchor})
-    return Release.open(folder)
+    (target / "schema.toml").write_text(evidence_builder.schema().to_toml())
+    write_manifest(target, evidence_builder.manifest(shareable))
+    made = Release.open(folder)
+    intoto.write(made, verdict.to_json())
+    return made

@@ -188,10 +188,11 @@ def _publisher(
 
 
 def whole(folder: Path) -> Release:
-    """The release in a folder, whose files are those of its manifest, and whose signature, if any, holds."""
+    """The release in a folder, whose files are those of its manifest and agree, and whose signature, if any, holds."""
     release = Release.open(folder)
     release.require_whole()
     bundle.signer(release)
+    bundle.require_one_story(release)
     return release
 
 

@@ -61,6 +61,7 @@ class Account:
     entity: str = ""
     neighbours: Neighbours = "add_remove"
     parents: tuple[tuple[str, str], ...] = ()  # (ledger id, population)
+    genesis_time: str = ""
     heads: list[str] = field(default_factory=list)  # hash of every entry
     caps: list[Cap] = field(default_factory=list)  # the last one holds
     nano: int = 0  # charged, at the cap's order
@@ -140,6 +141,7 @@ class Account:
             require(seq == 0 or ledger_id == self.ledger_id, "it belongs to another ledger")
             if entry.kind == "GENESIS":
                 self._genesis(ledger_id, entry.fields)
+                self.genesis_time = entry.time
             else:
                 _RULES[entry.kind](self, seq, entry.fields)
         except (UsageError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as wrong:
@@ -203,6 +205,8 @@ class Account:
                 "to_epsilon": str(after.epsilon),
                 "reason": fields["reason"],
                 "approver": fields["approver"],
+                "key": "",
+                "requested_by": "",
             }
         )
 
@@ -293,6 +297,7 @@ class LedgerExtract:
     ledger_id: str
     seq: int
     head: str
+    genesis_time: str
     population: str
     entity: str
     neighbours: Neighbours

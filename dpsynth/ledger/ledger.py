@@ -170,6 +170,7 @@ class Ledger:
                 ledger_id=account.ledger_id,
                 seq=account.seq,
                 head=account.head,
+                genesis_time=account.genesis_time,
                 population=account.population,
                 entity=account.entity,
                 neighbours=account.neighbours,

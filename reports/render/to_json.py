@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from reports.policy import Pinned
 from reports.render.annexes import annexes
 from reports.report import Report
 
 SCHEMA: Final = "dpsynth.report/1"
+
+
+def _pinned(ledger: Pinned) -> dict[str, Any]:
+    anchor = ledger.anchor
+    return {
+        "required": ledger.required,
+        "id": ledger.id or None,
+        "population": ledger.population or None,
+        "anchor": {"seq": anchor.seq, "head": anchor.head} if anchor is not None else None,
+        "amenders": [key.text for key in ledger.amenders],
+    }
 
 
 def to_json(report: Report) -> str:
@@ -23,6 +35,7 @@ def to_json(report: Report) -> str:
             "reason": policy.reason,
             "catalog": list(policy.catalog),
             "sha256": policy.digest,
+            "ledger": _pinned(policy.ledger),
             "human": [
                 {
                     "role": human.role,

@@ -174,7 +174,9 @@ def _budget(evidence: Evidence) -> list[str]:
         value = evidence.value(path)
         shown = number(value, direction) if isinstance(value, int | float) else ABSENT
         rows.append((PATHS[path].title, shown))
-    return ["## Budget over the population's lifetime", "", *_table(("What", "Epsilon"), rows)]
+    made, raised = _word(evidence, "ledger.genesis"), _word(evidence, "ledger.raised")
+    said = f"The ledger was made on {made}. Times that its limit was raised: {raised}."
+    return ["## Budget over the population's lifetime", "", said, "", *_table(("What", "Epsilon"), rows)]
 
 
 def _gate(rules: Iterable[RuleResult]) -> list[str]:

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from dpsynth import Cap, PrivacyUnit
@@ -127,6 +128,22 @@ def test_with_a_holdout_it_is_attacked_like_any_other(case, program) -> None:  #
     }
     assert rules["evidence.complete"] == rules["evidence.consistent"] == "pass"
     assert rules["utility.tv1"] == "incomplete"
+
+
+def test_a_program_that_writes_more_rows_than_it_was_asked_for(case, program) -> None:  # type: ignore[no-untyped-def]
+    """The number is part of what the program claims its promise for: evidence, manifest and file tell what is there."""
+    policy = case.folder / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    command = program(SHUFFLE.replace('int(args["--rows"])', "5000"))
+    assert case.release("--synthesizer", "external", "--command", command, "--rows", 50, "--policy", policy) == 3
+    folder = case.out / "release"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert evidence_of(case)["release"]["rows"] == {"v": 5000, "cls": "P1"} | {
+        "src": evidence_of(case)["release"]["rows"]["src"]
+    }
+    assert manifest["rows"] == pq.read_metadata(folder / "synthetic.parquet").num_rows == 5000
+    assert case("verify", case.out) == 0, case.stdout
+    assert case("gate", case.out, "--policy", policy) == 3, "another program's claim is for a person to accept"
 
 
 @pytest.mark.parametrize(

@@ -76,16 +76,14 @@ def test_private_rows_do_not_print_themselves(case) -> None:  # type: ignore[no-
 
 
 def seal(folder: Path) -> None:
-    """Makes statement and manifest fit files that were changed, as whoever changed them would."""
-    from dpsynth.release import sha256
+    """Makes manifest and statements fit files that were changed, as whoever changed them would."""
+    from dpsynth.release import Release, sha256
     from reports import intoto
 
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {path: sha256(folder / path) for path in manifest["files"] if path != intoto.FILE}
-    statement = intoto.statement(files, json.loads((folder / "verdict.json").read_text()))
-    (folder / intoto.FILE).write_text(intoto.to_text(statement))
-    manifest["files"] = files | {intoto.FILE: sha256(folder / intoto.FILE)}
+    manifest["files"] = {path: sha256(folder / path) for path in manifest["files"]}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    intoto.write(Release.open(folder), json.loads((folder / "verdict.json").read_text()))
 
 
 def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # type: ignore[no-untyped-def]
@@ -97,7 +95,7 @@ def test_a_changed_release_does_not_verify_against_anything(case) -> None:  # ty
     changed = case.folder / "changed"
     shutil.copytree(case.out / "release", changed)
     evidence = changed / "evidence.json"
-    evidence.write_text(evidence.read_text().replace('"v": "visits"', '"v": "visitz"'))
+    evidence.write_text(evidence.read_text().replace('"v": "synthetic table"', '"v": "synthetic tables"'))
     seal(changed)
     assert case("verify", changed) == 5, "the verdict speaks of other evidence"
     verdict = json.loads((changed / "verdict.json").read_text())

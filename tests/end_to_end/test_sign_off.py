@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dpsynth.release import sha256
+from dpsynth.release import STATEMENTS, sha256
 
 POLICY = """\
 schema  = "dpsynth.policy/1"
@@ -80,8 +80,8 @@ def test_from_needs_a_person_to_a_pass_and_to_a_change_that_is_found(signing: An
     data = json.loads(manifest.read_text(encoding="utf-8"))
     data["files"]["evidence.json"] = sha256(evidence)
     manifest.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    assert signing("gate", signing.out) == 3, "the signature is of other evidence"
-    assert "signed for other evidence" in signing.stderr
+    assert signing("gate", signing.out) == 5
+    assert "verdict.json speaks of other evidence" in signing.stderr
     assert signing("verify", signing.out) == 5
 
 
@@ -180,3 +180,58 @@ def test_a_rule_is_explained(signing: Any) -> None:
     assert signing("gate", signing.out, "--explain", "domain.declared") == 3
     assert "code, which no policy can remove" in signing.stdout
     assert signing("gate", signing.out, "--explain", "no.such.rule") == 2
+
+
+def test_a_forged_verdict_is_not_signed(signing: Any) -> None:
+    """Nor is any other file that was made to fit a manifest that was made to fit it."""
+    folder = signing.out / "release"
+    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict |= {"verdict": "pass", "exit_code": 0}
+    for rule in verdict["rules"]:
+        rule["status"] = "pass"
+    (folder / "verdict.json").write_text(json.dumps(verdict))
+    assert signing("sign", signing.out, "--key", signing.key) == 5
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["verdict.json"] = sha256(folder / "verdict.json")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for words in (("sign", signing.out, "--key", signing.key), ("gate", signing.out), ("report", signing.out)):
+        more = ("--out", signing.folder / "page.html") if words[0] == "report" else ()
+        assert signing(*words, *more) == 5
+        assert "verdict.json is not what this policy says" in signing.stderr
+    assert attest(signing) == 5
+    assert json.loads((folder / "signature").read_text())["signature"] is None
+    assert not (folder / "attestations").exists()
+    assert not (signing.folder / "page.html").exists()
+
+
+def test_the_gate_insists_on_the_signers_that_a_policy_names(signing: Any) -> None:
+    """Unsigned, signed by somebody else, signed by the one who is named; and nothing lets the others through."""
+    strict = signing.folder / "strict.toml"
+    assert signing("key", "create", signing.folder / "pipeline.pem") == 0
+    signers = f'signers = ["{signing.stdout.strip()}"]'
+    text = POLICY.partition("[[human]]")[0].format(signers=signers)
+    strict.write_text(text.replace('name    = "ours"', 'name    = "strict"'), encoding="utf-8")
+    gate = ("gate", signing.out, "--policy", strict, "--allow", "needs_human")
+    assert signing(*gate) == 5
+    assert signing("sign", signing.out, "--key", signing.key) == 0
+    assert signing(*gate) == 5
+    assert "not signed with a key that the policy names" in signing.stderr
+    assert signing("sign", signing.out, "--key", signing.folder / "pipeline.pem") == 0
+    assert signing(*gate) == 0, signing.stderr
+    (signing.out / "release" / "signature").write_text('{\n "schema": "dpsynth.signature/1",\n "signature": null\n}\n')
+    assert signing(*gate) == 5
+
+
+def test_the_statements_are_signed_with_the_release(signing: Any) -> None:
+    place = signing.out / "release" / STATEMENTS
+    assert signing("verify", signing.out) == 0
+    assert "who made the in-toto statements: they are unsigned" in signing.stdout
+    assert signing("sign", signing.out, "--key", signing.key) == 0
+    signed = place.read_text()
+    assert signing("verify", signing.out) == 0
+    assert "unsigned" not in signing.stdout
+    assert signing("key", "create", signing.folder / "other.pem") == 0
+    assert signing("sign", signing.out, "--key", signing.folder / "other.pem") == 0
+    assert place.read_text() != signed
+    place.write_text(signed)
+    assert signing("verify", signing.out) == 5

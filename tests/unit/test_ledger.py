@@ -603,8 +603,12 @@ def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger) -> None:
             "to_epsilon": "7/2",
             "reason": "second wave of the survey",
             "approver": "A. Privacy",
+            "key": "",
+            "requested_by": "",
         },
     )
+    genesis = ledger.entries()[0]
+    assert (genesis.kind, genesis.time) == ("GENESIS", ledger.extract().genesis_time)
 
 
 def test_an_import_is_charged_even_over_the_cap(ledger: Ledger) -> None:

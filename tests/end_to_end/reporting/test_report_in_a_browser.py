@@ -80,7 +80,7 @@ def browse(folder: Path, page: str, width: int) -> tuple[dict[str, object], str]
 def signed(builder: ModuleType) -> Report:
     """A pass that rests on signatures by people with awkward names, one of which does not count."""
     policy = signers.policy(signers.ASKS_TWO, signers.waiver())
-    evidence = builder.internal({"utility.tv1": builder.formula(0.2), "domain.from_data": builder.declared("site")})
+    evidence = builder.internal(builder.misled(0.2) | {"domain.from_data": builder.declared("site")})
     record = signers.record(
         signers.signed(evidence, policy, name=builder.HOSTILE[0]),
         signers.signed(evidence, policy, signers.OFFICER, role="officer", statement="advice", name="x" * 200),

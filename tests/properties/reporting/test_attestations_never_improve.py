@@ -18,7 +18,7 @@ import pytest
 import signers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from signers import CONTROLLER, OFFICE, OFFICER, STRANGER
+from signers import CONTROLLER, DEPUTY, OFFICE, OFFICER, STRANGER
 
 from dpsynth.errors import UsageError
 from dpsynth.release import ATTESTATIONS, Release
@@ -41,7 +41,7 @@ def decisions(evidence: Evidence, policy: Policy, manifest: str) -> st.SearchStr
     return st.fixed_dictionaries(
         {
             "asked": st.sampled_from((*ASKED, ("nobody", "nothing"))),
-            "key": st.sampled_from((None, None, None, CONTROLLER, OFFICE, OFFICER, STRANGER)),
+            "key": st.sampled_from((None, None, None, CONTROLLER, DEPUTY, OFFICE, OFFICER, STRANGER)),
             "decision": st.sampled_from(("approve", "approve", "reject")),
             "signed_at": st.sampled_from((signers.MOMENT, signers.MOMENT, signers.MOMENT.replace(month=12))),
             "expires": st.sampled_from((date(2027, 1, 1), date(2027, 1, 1), date(2026, 12, 1), date(2026, 11, 24))),
@@ -60,7 +60,7 @@ OWN = {"controller": CONTROLLER, "officer": OFFICER, "privacy-office": OFFICE, "
 def test_losing_or_damaging_one_improves_nothing(builder: ModuleType, data: st.DataObject) -> None:
     policy = signers.policy(signers.ASKS_TWO, signers.waiver())
     broken = data.draw(st.booleans())
-    changed = {"domain.from_data": builder.declared("site")} | ({"utility.tv1": builder.formula(0.2)} if broken else {})
+    changed = {"domain.from_data": builder.declared("site")} | (builder.misled(0.2, len(FEW)) if broken else {})
     evidence = builder.shareable(changed, columns=FEW)
     with tempfile.TemporaryDirectory() as place:
         release = Release(folder=Path(place), manifest={})
@@ -93,7 +93,7 @@ def test_losing_or_damaging_one_improves_nothing(builder: ModuleType, data: st.D
 def test_the_property_meets_passes(builder: ModuleType) -> None:
     """The sets above do reach a pass, and losing any part of it then ends the pass."""
     policy = signers.policy(signers.ASKS_TWO, signers.waiver())
-    evidence = builder.shareable({"utility.tv1": builder.formula(0.2), "domain.from_data": builder.declared("site")})
+    evidence = builder.shareable(builder.misled(0.2) | {"domain.from_data": builder.declared("site")})
     made = [
         signers.signed(evidence, policy, OWN[role], role=role, statement=statement, signed_at=moment())
         for role, statement in ASKED
@@ -112,6 +112,6 @@ def moment() -> datetime:
 def test_why_an_approval_never_stays_beside_a_rejection(builder: ModuleType, state: str) -> None:
     """No function of the files alone could notice that a rejection is gone: so `add` takes the approvals away."""
     policy, evidence = signers.policy(), builder.shareable()
-    both = [signers.signed(evidence, policy), signers.signed(evidence, policy, OFFICE, decision="reject")]
+    both = [signers.signed(evidence, policy), signers.signed(evidence, policy, DEPUTY, decision="reject")]
     left = both if state == "needs_human" else both[:1]
     assert decide(policy, evidence, stage="release", on=ON, record=signers.record(*left)).state == state

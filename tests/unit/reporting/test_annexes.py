@@ -68,7 +68,7 @@ def test_what_hazards_are_judged_by_exists(builder: ModuleType) -> None:
     """Each is a check that is code, or a path that a rule of every policy that shows the hazards reads."""
     report = with_all(builder)
     checks = {rule.id for rule in report.verdict.rules if rule.origin == "code"}
-    assert len(checks) >= len(CHECKS) - 1
+    assert len(checks) >= len(CHECKS) - 3  # two look only where the policy names a ledger
     for name in shipped():
         policy = Policy.load(name)
         if "hazards" not in policy.annexes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import signers
-from signers import CONTROLLER, OFFICE, OFFICER, STRANGER
+from signers import CONTROLLER, DEPUTY, OFFICER, STRANGER
 
 from dpsynth.errors import IntegrityError, UsageError
 from dpsynth.release import Release
@@ -149,16 +149,16 @@ def test_a_person_replaces_an_own_decision(builder: ModuleType, release: Release
 def test_a_rejection_takes_away_what_others_approved(builder: ModuleType, release: Release) -> None:
     approved, _ = put(builder, release)
     advice, _ = put(builder, release, OFFICER, role="officer", statement="advice")
-    rejected, gone = put(builder, release, OFFICE, decision="reject")
+    rejected, gone = put(builder, release, DEPUTY, decision="reject")
     assert gone == (approved,)
     assert set(Record.read(release).attestations) == {rejected, advice}
 
 
 def test_nobody_overrules_another_s_rejection(builder: ModuleType, release: Release) -> None:
-    put(builder, release, OFFICE, decision="reject")
+    put(builder, release, DEPUTY, decision="reject")
     with pytest.raises(UsageError, match="only the one who made that decision"):
         put(builder, release, CONTROLLER)
-    put(builder, release, OFFICE)
+    put(builder, release, DEPUTY)
     put(builder, release, CONTROLLER)
     assert {a.decision for a in Record.read(release).attestations} == {"approve"}
 

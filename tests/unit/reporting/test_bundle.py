@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shutil
 from datetime import date
@@ -11,10 +13,11 @@ from typing import Any
 
 import pytest
 import signers
-from signers import CONTROLLER, OFFICE, STRANGER
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from signers import CONTROLLER, DEPUTY, STRANGER
 
 from dpsynth.errors import IntegrityError
-from dpsynth.release import Checked, Release, sha256
+from dpsynth.release import STATEMENTS, Checked, Release, sha256
 from reports import Policy, bundle, intoto
 from reports.attestation import Record, add
 
@@ -52,7 +55,8 @@ def test_an_unsigned_release_says_so(release: Release) -> None:
     for words in (
         "digests of 6 files",
         "ledger head in the manifest",
-        "in-toto statement",
+        "in-toto statements",
+        "columns, unit, cost",
         "verdict of the release day",
     ):
         assert words in said(found.checked)
@@ -107,14 +111,14 @@ def test_every_file_counts(builder: ModuleType, release: Release) -> None:
                 assert verify(release).problems, (path, place)
             except IntegrityError:
                 assert path.name == "manifest.json"
-            if path.name not in ("manifest.json", "signature") and path.parent.name != "attestations":
+            if path.name not in ("manifest.json", "signature", STATEMENTS) and path.parent.name != "attestations":
                 manifest = (release.folder / "manifest.json").read_bytes()
                 seal(release)
                 assert "not of this manifest" in said(verify(release).problems), (path, place)
                 (release.folder / "manifest.json").write_bytes(manifest)
             tried += 1
         path.write_bytes(good)
-    assert tried == 27
+    assert tried == 30
     assert verify(release).problems == ()
 
 
@@ -124,7 +128,6 @@ def test_what_is_not_signed_is_still_held_together(builder: ModuleType, release:
         "evidence.json": ('"v": 2', '"v": 3'),
         "policy.toml": ("at_most = 2.0", "at_most = 9.0"),
         "verdict.json": ('"needs_human"', '"pass"'),
-        "intoto.json": ('"WARNED"', '"PASSED"'),
     }
     for name, (old, new) in changes.items():
         copy = tmp_path / name
@@ -138,7 +141,7 @@ def test_what_is_not_signed_is_still_held_together(builder: ModuleType, release:
 
 
 def test_damaged_json_is_a_problem_and_no_error(release: Release) -> None:
-    for name in ("evidence.json", "verdict.json", "intoto.json", "policy.toml", "signature"):
+    for name in ("evidence.json", "verdict.json", "schema.toml", "policy.toml", "signature", STATEMENTS):
         path = release.folder / name
         good, manifest = path.read_bytes(), (release.folder / "manifest.json").read_bytes()
         for bad in (b"", b"null", b"[]", b"[" * 50_000, b"\xff", b'{"policy": 1, "evidence": [], "predicate": null}'):
@@ -177,7 +180,7 @@ def test_a_signature_by_no_key(release: Release) -> None:
 
 def test_what_counts_is_checked_and_what_does_not_is_said(builder: ModuleType, release: Release) -> None:
     attest(builder, release)
-    attest(builder, release, OFFICE, expires=date(2026, 11, 21))
+    attest(builder, release, DEPUTY, expires=date(2026, 11, 21))
     found = verify(release)
     assert found.problems == ()
     assert "the approval by A. Lee (Clinic) as controller (release-decision): signed with a key" in said(found.checked)
@@ -205,7 +208,8 @@ def test_without_a_policy_nobody_can_say_who_may_sign(builder: ModuleType, relea
     attest(builder, release)
     manifest = release.folder / "manifest.json"
     data = json.loads(manifest.read_text())
-    for name in ("policy.toml", "verdict.json", "intoto.json"):
+    (release.folder / STATEMENTS).unlink()
+    for name in ("policy.toml", "verdict.json"):
         (release.folder / name).unlink()
         del data["files"][name]
     manifest.write_text(json.dumps(data))
@@ -224,16 +228,26 @@ def test_a_policy_under_a_shipped_name_is_not_believed(builder: ModuleType, tmp_
 # ---- in-toto ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_statement_is_in_toto_s(builder: ModuleType, release: Release) -> None:
-    """Field names as in in-toto/attestation, spec/v1/statement.md and spec/predicates/test-result.md."""
-    found = json.loads((release.folder / "intoto.json").read_text())
-    assert found.keys() == {"_type", "subject", "predicateType", "predicate"}
-    assert found["_type"] == "https://in-toto.io/Statement/v1"
-    assert found["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
-    assert {item["name"]: item["digest"] for item in found["subject"]} == {
-        path: {"sha256": digest} for path, digest in release.manifest["files"].items() if path != "intoto.json"
-    }
-    predicate = found["predicate"]
+def envelopes(release: Release) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (release.folder / STATEMENTS).read_text().splitlines()]
+
+
+def statement(envelope: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(base64.b64decode(envelope["payload"], validate=True))
+
+
+def test_the_statements_are_in_toto_s(release: Release) -> None:
+    """Field names as in in-toto/attestation, spec/v1/statement.md, spec/predicates/test-result.md and svr.md."""
+    result, verified = (statement(envelope) for envelope in envelopes(release))
+    files = release.manifest["files"] | {"manifest.json": sha256(release.folder / "manifest.json")}
+    for found in (result, verified):
+        assert found.keys() == {"_type", "subject", "predicateType", "predicate"}
+        assert found["_type"] == "https://in-toto.io/Statement/v1"
+        assert {item["name"]: item["digest"] for item in found["subject"]} == {
+            path: {"sha256": digest} for path, digest in files.items()
+        }
+    assert result["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    predicate = result["predicate"]
     assert predicate.keys() == {"result", "configuration", "passedTests", "warnedTests", "failedTests"}
     assert predicate["result"] == "WARNED"
     assert predicate["configuration"][0]["digest"] == {"sha256": signers.policy().digest}
@@ -241,6 +255,77 @@ def test_the_statement_is_in_toto_s(builder: ModuleType, release: Release) -> No
     assert predicate["failedTests"] == []
     assert "policy:guarantee.epsilon" in predicate["passedTests"]
     assert "code:evidence.complete" in predicate["passedTests"]
+    assert verified["predicateType"] == "https://in-toto.io/attestation/svr/v0.1"
+    predicate = verified["predicate"]
+    assert predicate.keys() == {"verifier", "timeCreated", "properties"}
+    assert predicate["verifier"]["id"] == f"pkg:generic/dpsynth@{release.manifest['dpsynth']}"
+    assert predicate["verifier"]["policy"] == result["predicate"]["configuration"][0]
+    assert predicate["timeCreated"] == "2026-11-21T09:14:05Z"
+    passed = [f"DPSYNTH_PASS:{name}" for name in result["predicate"]["passedTests"]]
+    assert predicate["properties"] == passed, "the verdict is not a pass, and no property says so"
+
+
+def test_a_pass_is_a_verified_property_and_nothing_less_is(builder: ModuleType, tmp_path: Path) -> None:
+    plain = Policy.parse(signers.HEAD + signers.RULES)
+    for name, changed, passes in (("one", {}, True), ("two", builder.misled(0.2), False)):
+        made = signers.release(tmp_path / name, builder.internal(changed), plain, builder.TODAY)
+        properties = statement(envelopes(made)[1])["predicate"]["properties"]
+        assert ("DPSYNTH_VERDICT_PASS" in properties) is passes
+        assert ("DPSYNTH_PASS:policy:utility.tv1" in properties) is passes
+        assert "DPSYNTH_PASS:policy:guarantee.epsilon" in properties
+
+
+def test_the_envelopes_are_dsse_s(release: Release) -> None:
+    """Checked by another reading of secure-systems-lab/dsse, protocol.md and envelope.md, than the one that signs."""
+    for envelope in envelopes(release):
+        assert envelope.keys() == {"payload", "payloadType", "signatures"}
+        assert (envelope["payloadType"], envelope["signatures"]) == ("application/vnd.in-toto+json", [])
+    found = verify(release)
+    assert found.problems == ()
+    assert "who made the in-toto statements: they are unsigned" in found.not_checked
+    unsigned = [envelope["payload"] for envelope in envelopes(release)]
+    bundle.sign(release, CONTROLLER)
+    assert "in-toto statements in release.intoto.jsonl, with their signatures" in said(verify(release).checked)
+    key = Ed25519PublicKey.from_public_bytes(CONTROLLER.public.raw)
+    for envelope, before in zip(envelopes(release), unsigned, strict=True):
+        assert envelope["payload"] == before, "a signature changes no statement"
+        (signature,) = envelope["signatures"]
+        body, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
+        encoded = b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(body)).encode(), body])
+        key.verify(base64.b64decode(signature["sig"]), encoded)
+        assert signature["keyid"] == hashlib.sha256(CONTROLLER.public.raw).hexdigest()
+
+
+def test_statements_that_say_something_else_are_found(release: Release, tmp_path: Path) -> None:
+    place = release.folder / STATEMENTS
+    lines = place.read_text().splitlines(keepends=True)
+    bundle.sign(release, STRANGER)
+    strange = place.read_text()
+    bundle.sign(release, CONTROLLER)
+    signed = place.read_text().splitlines(keepends=True)
+    better = statement(json.loads(lines[1]))
+    better["predicate"]["properties"].append("DPSYNTH_VERDICT_PASS")
+    forged = json.loads(lines[1]) | {"payload": base64.b64encode(json.dumps(better).encode()).decode()}
+    bad = {
+        "another key's": strange,
+        "one signed, one not": signed[0] + lines[1],
+        "swapped": signed[1] + signed[0],
+        "one alone": signed[0],
+        "one more": "".join([*signed, signed[1]]),
+        "a property more": signed[0] + json.dumps(forged | {"signatures": json.loads(signed[1])["signatures"]}) + "\n",
+        "empty": "",
+    }
+    for name, text in bad.items():
+        place.write_text(text)
+        assert STATEMENTS in said(verify(release).problems), name
+    place.write_text("".join(lines))
+    assert verify(release).problems == ()
+    assert "they are unsigned" in said(verify(release).not_checked)
+    place.unlink()
+    assert "in-toto statements: the release carries none" in verify(release).not_checked
+    (release.folder / "signature").write_text('{\n "schema": "dpsynth.signature/1",\n "signature": null\n}\n')
+    place.write_text("".join(signed))
+    assert "not signed like the manifest" in said(verify(release).problems)
 
 
 def test_the_result_is_the_verdict_s(builder: ModuleType) -> None:
@@ -252,10 +337,10 @@ def test_the_result_is_the_verdict_s(builder: ModuleType) -> None:
         (plain, {}, signers.record(), "PASSED"),
         (signers.policy(), {}, signers.record(), "WARNED"),
         (signers.policy(), {}, signed, "WARNED"),
-        (plain, {"utility.tv1": builder.formula(0.2)}, signers.record(), "FAILED"),
+        (plain, builder.misled(0.2), signers.record(), "FAILED"),
         (plain, {"utility.tv1": None}, signers.record(), "FAILED"),
         (plain, {"ledger.verified": builder.ledger_fact(False)}, signers.record(), "FAILED"),
     ]
     for policy, changed, record, result in cases:
         verdict = decide(policy, builder.internal(changed), stage="release", on=builder.TODAY, record=record)
-        assert intoto.statement({}, verdict.to_json())["predicate"]["result"] == result
+        assert intoto.tested(verdict.to_json())["result"] == result

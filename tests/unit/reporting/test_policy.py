@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpsynth.errors import UsageError
+from dpsynth.ledger import Anchor
 from reports import Policy
 from reports.paths import PATHS, REVIEW_PATHS
-from reports.policy import shipped
+from reports.policy import Pinned, shipped
 
 HEAD = 'schema = "dpsynth.policy/1"\nname = "p"\nversion = "1"\nreason = "because"\n'
 
@@ -28,6 +30,7 @@ def rule(**changes: Any) -> str:
 
 
 KEY = "ed25519:" + base64.b64encode(bytes([7] * 32)).decode()
+OTHER = "ed25519:" + base64.b64encode(bytes([9] * 32)).decode()
 
 
 def waiver(**changes: Any) -> str:
@@ -208,12 +211,11 @@ def test_keys_covers_signers_and_waivers_are_read() -> None:
         + rule()
         + f'[[human]]\nrole = "dpo"\nstatement = "s"\nkey = "{KEY}"\ncovers = ["unit.person", "a"]\n'
         + waiver()
-        + f'[waivers.keys]\noffice = ["{KEY}"]\n'
+        + f'[waivers.keys]\noffice = ["{OTHER}"]\n'
     )
     policy = Policy.parse(text)
-    assert [key.text for key in (*policy.signers, *policy.human[0].keys, *policy.waivers.keys_of("office"))] == [
-        KEY
-    ] * 3
+    assert [key.text for key in (*policy.signers, *policy.human[0].keys)] == [KEY] * 2
+    assert [key.text for key in policy.waivers.keys_of("office")] == [OTHER]
     assert policy.human[0].covers == ("unit.person", "a")
     assert policy.human[0].rule_id == "human.dpo.s"
     assert policy.waivers.keys_of("nobody") == ()
@@ -221,3 +223,70 @@ def test_keys_covers_signers_and_waivers_are_read() -> None:
         "waiver.a",
         "2026-12-01",
     )
+
+
+# ---- which ledger, and whose hands ---------------------------------------------------------------------------------
+
+HASH = "ab" * 32
+NAMED = 'id = "one"\npopulation = "clinic-a"\n'
+
+
+def test_the_ledger_is_read() -> None:
+    assert Policy.parse(HEAD + rule()).ledger == Pinned()
+    text = f'[ledger]\nrequired = true\n{NAMED}anchor = {{ seq = 12, head = "{HASH}" }}\namenders = "{KEY}"\n'
+    ledger = Policy.parse(HEAD + text + rule()).ledger
+    assert (ledger.required, ledger.id, ledger.population) == (True, "one", "clinic-a")
+    assert ledger.anchor == Anchor("one", 12, HASH)
+    assert [key.text for key in ledger.amenders] == [KEY]
+    assert Policy.parse(HEAD + "[ledger]\nrequired = true\n" + rule()).ledger == Pinned(required=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[ledger]\nneeded = true\n", "a key that is not known"),
+        ('[ledger]\nrequired = "yes"\n', "required is true or false"),
+        ("[ledger]\nrequired = 1\n", "required is true or false"),
+        ('[ledger]\nid = "one"\n', "id and population go together"),
+        ('[ledger]\npopulation = "clinic-a"\n', "id and population go together"),
+        ('[ledger]\nid = ""\npopulation = "clinic-a"\n', "needs id"),
+        ('[ledger]\nid = "one"\npopulation = 7\n', "needs population"),
+        (f'[ledger]\nanchor = {{ seq = 1, head = "{HASH}" }}\n', "an anchor needs the id"),
+        (f'[ledger]\n{NAMED}anchor = "{HASH}"\n', "anchor is a table"),
+        (f'[ledger]\n{NAMED}anchor = {{ head = "{HASH}" }}\n', "an anchor is"),
+        (f"[ledger]\n{NAMED}anchor = {{ seq = 1 }}\n", "an anchor is"),
+        (f'[ledger]\n{NAMED}anchor = {{ seq = -1, head = "{HASH}" }}\n', "an anchor is"),
+        (f'[ledger]\n{NAMED}anchor = {{ seq = true, head = "{HASH}" }}\n', "an anchor is"),
+        (f'[ledger]\n{NAMED}anchor = {{ seq = 1.0, head = "{HASH}" }}\n', "an anchor is"),
+        (f'[ledger]\n{NAMED}anchor = {{ seq = 1, head = "{HASH.upper()}" }}\n', "an anchor is"),
+        (f'[ledger]\n{NAMED}anchor = {{ seq = 1, head = "{HASH}", where = "x" }}\n', "a key that is not known"),
+        ('[ledger]\namenders = "somebody"\n', "amenders is a public key"),
+        ("ledger = 7\n", "ledger is a table"),
+    ],
+)
+def test_a_ledger_table_that_says_too_little_or_too_much(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Policy.parse(HEAD + text + rule())
+
+
+def hand(role: str, statement: str, *keys: str) -> str:
+    return f'[[human]]\nrole = "{role}"\nstatement = "{statement}"\nkey = {json.dumps(keys)}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        hand("controller", "decision", KEY) + hand("dpo", "advice", KEY),
+        hand("controller", "decision", OTHER, KEY) + hand("dpo", "advice", KEY),
+        hand("controller", "decision", KEY) + waiver() + f'[waivers.keys]\noffice = "{KEY}"\n',
+        waiver(approvers='["office", "board"]') + f'[waivers.keys]\noffice = "{KEY}"\nboard = ["{OTHER}", "{KEY}"]\n',
+    ],
+)
+def test_one_key_for_two_roles_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="one key to two roles"):
+        Policy.parse(HEAD + rule() + text)
+
+
+def test_one_role_may_say_two_things_with_one_key() -> None:
+    policy = Policy.parse(HEAD + rule() + hand("dpo", "advice", KEY) + hand("dpo", "decision", KEY, OTHER))
+    assert [len(human.keys) for human in policy.human] == [1, 2]

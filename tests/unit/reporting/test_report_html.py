@@ -70,6 +70,7 @@ def page(builder: ModuleType, kind: str) -> str:
 
 def amended(builder: ModuleType) -> Evidence:
     tree = builder.tree()
+    tree["ledger"]["raised"] = builder.ledger_fact(1)
     tree["ledger"]["amendments"] = [
         {
             "seq": builder.ledger_fact(3),
@@ -77,6 +78,7 @@ def amended(builder: ModuleType) -> Evidence:
             "to_epsilon": builder.ledger_fact(2.0),
             "reason": builder.ledger_fact("a second study of the same people"),
             "approver": builder.ledger_fact("privacy office"),
+            "signed": builder.ledger_fact("unsigned"),
         }
     ]
     return Evidence(tree)
@@ -364,6 +366,7 @@ def test_hostile_text_anywhere_does_no_harm(builder: ModuleType) -> None:
         if isinstance(leaf.value, str) and path not in (
             "created_at",
             "review_on",
+            "ledger.genesis",
             "unit.neighbours",
             "disclosure.leaves",
         ):

@@ -51,6 +51,8 @@ class TestEveryPolicy:
         assert {f"review.{attack}.excess" for attack in REVIEW_ATTACKS} <= asked
         assert set(policy.annexes) <= set(ANNEXES)
         assert not policy.waivers.allowed
+        assert policy.ledger.required == (name != "internal-test")
+        assert not policy.ledger.id
         if name != "internal-test":
             assert policy.human
             assert policy.annexes
@@ -102,9 +104,9 @@ class TestEveryPolicy:
                 evidence = evidence.with_leaf(f"attacks.{attack}.fit_rate", builder.charged(control + 0.003, 0.03))
                 evidence = evidence.with_leaf(f"attacks.{attack}.excess", builder.charged(0.003, 0.03))
         verdict = decide(policy, evidence, stage="release", on=builder.TODAY)
-        assert [(rule.id, rule.state) for rule in verdict.open] == [
-            (f"human.{human.role}.{human.statement}", "needs_human") for human in policy.human
-        ]
+        asked = [(f"human.{human.role}.{human.statement}", "needs_human") for human in policy.human]
+        asked += [("ledger.pinned", "needs_human")] if policy.ledger.required else []
+        assert [(rule.id, rule.state) for rule in verdict.open] == asked
         review = decide(policy, evidence, stage="review", on=builder.TODAY)
         assert {rule.state for rule in review.rules} <= {"pass", "not_applicable", "incomplete"}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import signers
-from signers import CONTROLLER, OFFICE, OFFICER, STRANGER
+from signers import CONTROLLER, DEPUTY, OFFICE, OFFICER, STRANGER
 
 from reports import Evidence, Policy, Report, RuleResult, Verdict, decide
 from reports.attestation import Record
@@ -63,7 +63,7 @@ def test_a_signed_approval_makes_a_pass_that_shows_it(builder: ModuleType) -> No
 
 
 def test_any_of_the_named_keys_is_enough(builder: ModuleType) -> None:
-    assert judged(builder, signers.record(signers.signed(builder.internal(), signers.policy(), OFFICE))).state == "pass"
+    assert judged(builder, signers.record(signers.signed(builder.internal(), signers.policy(), DEPUTY))).state == "pass"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_the_policy_does_not_ask_for_changes_nothing_and_is_named(
 def test_a_rejection_stands_against_every_approval(builder: ModuleType) -> None:
     policy = signers.policy()
     approved = signers.signed(builder.internal(), policy)
-    for by, changes in ((OFFICE, {}), (OFFICE, {"expires": date(2026, 11, 21)})):
+    for by, changes in ((DEPUTY, {}), (DEPUTY, {"expires": date(2026, 11, 21)})):
         rejected = signers.signed(builder.internal(), policy, by, decision="reject", name="C. Roe", **changes)
         verdict = judged(builder, signers.record(approved, rejected), on=date(2026, 11, 23))
         assert verdict.state == "needs_human"
@@ -247,10 +247,13 @@ def test_what_can_be_covered_is_every_check_that_needs_a_person_but_one(builder:
         "ledger.imports_not_dp": 1,
         "release.published": "no gate",
     }
-    for path, value in tries.items():
-        evidence = whole.with_leaf(path, builder.declared(value))
+    required = Policy.parse(signers.HEAD + "[ledger]\nrequired = true\n" + signers.RULES)
+    tree = builder.tree()
+    tree["ledger"]["amendments"] = [{"signed": builder.declared("unsigned")}]
+    broken = [whole.with_leaf(path, builder.declared(value)) for path, value in tries.items()]
+    for evidence in (*broken, Evidence(tree)):
         for check in CHECKS:
-            for result in check(evidence, builder.TODAY, signers.policy()):
+            for result in check(evidence, builder.TODAY, required):
                 states.setdefault(result.id, set()).add(result.state)
     assert {name for name, seen in states.items() if "needs_human" in seen} == COVERABLE | {"release.gated"}
 
@@ -258,13 +261,10 @@ def test_what_can_be_covered_is_every_check_that_needs_a_person_but_one(builder:
 # ---- waivers ---------------------------------------------------------------------------------------------------------
 
 
-BROKEN = {"utility.tv1": 0.2}
-
-
 def waived(
     builder: ModuleType, *attested: dict[str, Any], by: Any = OFFICE, on: date | None = None, **top: str
 ) -> Verdict:
-    changed = {path: builder.formula(value) for path, value in BROKEN.items()}
+    changed = builder.misled(0.2)
     policy = signers.policy(signers.waiver(**top))
     fields = {"role": "privacy-office", "statement": "waiver.utility.tv1"}
     made = [signers.signed(builder.internal(changed), policy, by, **(fields | more)) for more in attested]
@@ -329,7 +329,7 @@ def pages(builder: ModuleType, record: Record, policy: Policy, evidence: Evidenc
 
 def test_pages_show_who_let_what_through(builder: ModuleType) -> None:
     policy = signers.policy(signers.ASKS, signers.waiver())
-    evidence = builder.internal({"utility.tv1": builder.formula(0.2), "domain.from_data": builder.declared("site")})
+    evidence = builder.internal(builder.misled(0.2) | {"domain.from_data": builder.declared("site")})
     one = signers.signed(evidence, policy)
     two = signers.signed(evidence, policy, OFFICE, role="privacy-office", statement="waiver.utility.tv1", name="P. O.")
     made = pages(builder, signers.record(one, two), policy, evidence)
