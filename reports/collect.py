@@ -20,6 +20,7 @@ from attacks import AttackResult, ChargedResult, Interval, Register, Sight, Suit
 from dpsynth import Anchor, Cap, Cost, Implementation, LedgerExtract, Schema, advantage_bound, tpr_bound
 from dpsynth.counting.base import MOST_PERSONS
 from dpsynth.discovery import Discovered
+from dpsynth.ledger import Entry
 from dpsynth.privacy import NANO, ORDERS
 from dpsynth.schema import DISCOVER
 from reports.evidence import Evidence, Leaf
@@ -32,6 +33,7 @@ _FPRS = (0.001, 0.01, 0.05, 0.1)
 _BASELINES = (0.01, 0.05, 0.1, 0.25, 0.5)
 _REVIEW_AFTER = timedelta(days=365)
 _MOST_NAMED = 8  # groups, or pairs, in one sentence
+_MOST_MOMENTS = 200  # of the ledger's history, the latest
 _FAR_OFF, _ROUGH = 0.1, 0.2  # total variation
 
 
@@ -188,14 +190,16 @@ def with_review(
     utility: Truth | None = None,
     schema: Schema | None = None,
     failed: str | None = None,
+    entries: Sequence[Entry] = (),
 ) -> Evidence:
-    """The internal evidence: the same, with results on real rows (class P3) under `review`.
+    """The internal evidence: the same, with results on real rows (class P3) under `review`, and the ledger's history.
 
     Args:
         found: What the attacks measured; None where they were not run.
         utility: The synthetic table against the true rows; None where there is nothing to compare.
         schema: Names what `utility` numbers.
         failed: Why the attacks have no result, if they should have one.
+        entries: The ledger, from its first entry to the last that the evidence speaks of.
     """
     section: dict[str, Any] = {}
     if found is not None:
@@ -203,6 +207,8 @@ def with_review(
         section |= _groups(found.register)
     if utility is not None and schema is not None:
         section["utility"] = _true_utility(utility, schema)
+    if entries:
+        section["lifetime"] = _lifetime(entries)
     if failed is not None:
         section["failed"] = Leaf(failed, "P3", "attack suite")
     return replace(evidence, tree={**evidence.tree, "review": section}) if section else evidence
@@ -445,6 +451,50 @@ def _amendment(amendment: Mapping[str, Any]) -> dict[str, Leaf]:
     found |= {name: float(Fraction(amendment[name])) for name in ("from_epsilon", "to_epsilon")}
     found["signed"] = PublicKey.parse(amendment["key"]).fingerprint if amendment["key"] else UNSIGNED
     return {name: _p0(value, "ledger") for name, value in found.items()}
+
+
+def _lifetime(entries: Sequence[Entry]) -> list[dict[str, Leaf]]:
+    """What was charged, and the limit, after each entry that moved one of them; of a long ledger the last ones.
+
+    Class P0, because no entry depends on a row. It stays internal all the same: when a house charged how much is its
+    own business, and only totals leave it (docs/evidence.md).
+    """
+    cap = Cap.from_json(entries[0].fields["cap"])
+    held, charged, known = dict[int, Cost](), Cost.zero(), True
+    moments = []
+    for entry in entries:
+        fields = entry.fields
+        if entry.kind == "AMEND":
+            cap = Cap.from_json(fields["cap"])
+        elif entry.kind == "RESERVE":
+            held[entry.seq] = _charged_by(fields["cost"])
+            charged += held[entry.seq]
+        elif entry.kind == "RELEASE_UNUSED":
+            charged = _without(charged, held[fields["reservation"]])
+        elif entry.kind == "IMPORT_EXTERNAL" and fields["cost"] is not None:
+            charged += _charged_by(fields["cost"])
+        elif entry.kind == "IMPORT_EXTERNAL":
+            known = False
+        elif entry is not entries[0] and entry is not entries[-1]:
+            continue
+        moments.append((entry, charged if known and charged.delta0 < cap.delta else None, cap))
+    src = "ledger"
+    return [
+        {
+            "seq": _p0(entry.seq, src),
+            "time": _p0(entry.time, src),
+            "limit": _p0(float(cap.epsilon), src),
+            "epsilon": Leaf(None, "P0", src, missing="no epsilon holds for what was charged")
+            if spent is None
+            else _p0(up(spent.epsilon(cap.delta)), "sum of the charged costs, rounded up"),
+        }
+        for entry, spent, cap in moments[-_MOST_MOMENTS:]
+    ]
+
+
+def _charged_by(cost: Mapping[str, Any]) -> Cost:
+    """The cost that an entry holds; its large whole numbers stand there as texts."""
+    return Cost.from_json({**cost, **({"extra": [int(loss) for loss in cost["extra"]]} if "extra" in cost else {})})
 
 
 def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:

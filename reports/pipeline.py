@@ -45,6 +45,7 @@ from dpsynth import (
 from dpsynth.counting.engines import check_source
 from dpsynth.fakes import check_fakes
 from dpsynth.fakes import write as write_rows
+from dpsynth.ledger import Entry
 from dpsynth.models.graphical import check_constraints
 from dpsynth.models.rows import RowsOnly, drawn
 from dpsynth.persons import SHARE, Dealt, UnitSizes, deal
@@ -298,6 +299,7 @@ def publish(
                 records,
                 focal=_measured(model, schema),
                 cost=cost,
+                entries=ledger.entries()[: run.ledger.seq + 1],
                 progress=progress,
                 created_at=created_at,
             )
@@ -477,6 +479,7 @@ def _write_internal(
     *,
     focal: Sequence[tuple[str, ...]],
     cost: Cost,
+    entries: Sequence[Entry],
     progress: Progress,
     created_at: datetime,
 ) -> None:
@@ -491,7 +494,7 @@ def _write_internal(
             found = attacks.run_suite(sample, records, focal=focal, cost=cost, seed=_ATTACK_SEED)
         utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else None
         pages = _internal_pages(
-            with_review(evidence, found, utility=utility, schema=synthetic.schema), policy, created_at
+            with_review(evidence, found, utility=utility, schema=synthetic.schema, entries=entries), policy, created_at
         )
     except Exception as error:  # what fails on some rows must not change what anyone outside can see
         failed = f"the internal review failed ({type(error).__name__})"

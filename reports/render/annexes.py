@@ -28,22 +28,9 @@ Tone: TypeAlias = Literal["pass", "fail", "incomplete", "needs_human", "not_appl
 
 SCHEMA: Final = "dpsynth.annex/1"
 CHAPTERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "worlds": "Two worlds",
-        "sign": "Signatures",
-        "plain": "In plain words",
-        "criteria": "Risk by criterion",
-        **{criterion.id: criterion.title for criterion in words.CRITERIA},
-        "utility": "Utility",
-        "guarantee": "The guarantee",
-        "data": "The data",
-        "ledger": "The budget",
-        "limits": "Limits",
-        "gate": "The gate",
-        "method": "Method",
-    }
+    {part.id: part.title for part in (*words.CHAPTERS, *words.CRITERIA) if part.id != "review"}
 )
-"""Chapters of the report that an annex can point to, by their anchor."""
+"""Chapters of both editions, which an annex can point to, by their anchor."""
 
 _ROUNDED_DOWN: Final = frozenset({"ledger.remaining"})
 _WORST: Final[tuple[Tone, ...]] = ("fail", "incomplete", "needs_human", "pass")

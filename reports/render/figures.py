@@ -7,7 +7,7 @@ size on a telephone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, floor
@@ -122,19 +122,141 @@ def budget(*, before: float, after: float, cap: float) -> Markup:
         _text(10, top - 10, f"epsilon {number(after, 'up')} spent", size=12, fill=BLUE, bold=True),
         _text(min(at(cap), WIDTH - 4), top - 10, f"limit {number(cap, 'down')}", size=12, fill=INK, anchor="end"),
     ]
-    keys = [(SOFT, "before this release"), (BLUE, "this release"), ("#ffffff", "left")]
-    x = 10.0
-    for fill, words in keys:
-        parts += [
-            _rect(x, top + height + 16, 10, 10, fill=fill, stroke=SOFT),
-            _text(x + 15, top + height + 25, words, size=11),
-        ]
-        x += 32 + 6.1 * len(words)
+    parts += _keys(
+        [(SOFT, "before this release"), (BLUE, "this release"), ("#ffffff", "left")], x=10, y=top + height + 16
+    )
     label = (
         f"Lifetime epsilon: {number(before, 'up')} before this release, {number(after, 'up')} with it, "
         f"and a limit of {number(cap, 'down')}."
     )
     return _svg("budget", top + height + 34, label, parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A lifetime epsilon from an entry of the ledger on, charged or allowed, and the day of that entry where it is told."""
+
+    entry: int
+    epsilon: float
+    day: str = ""
+
+
+def lifetime(
+    spent: Sequence[Level], limits: Sequence[Level], *, before: float, after: float, last: int, every: bool
+) -> Markup:
+    """The budget over time: what is charged rises in steps below the limit, which rises only where it was raised.
+
+    The entries of the ledger are the clock, because their order is sure.
+
+    Args:
+        spent: What is charged, from entry to entry, if `every` charge is told; otherwise it is not drawn, and a dashed
+            line leads to what was charged before this release.
+        limits: The limit, from entry to entry.
+        before, after: What is charged without this release, and with it.
+        last: The ledger's last entry.
+    """
+    left, right, end, top, base = 12.0, 294.0, WIDTH - 12.0, 46.0, 156.0
+    scale = (base - top) / (max([before, after, *(level.epsilon for level in (*spent, *limits))]) or 1.0)
+
+    def x(entry: int) -> float:
+        return left + (right - left) * min(entry, last) / max(1, last)
+
+    def y(epsilon: float) -> float:
+        return base - max(0.0, epsilon) * scale
+
+    def filled(start: float, stop: float, epsilon: float) -> list[Markup]:
+        """What is charged between two entries, with what this release adds on top."""
+        low, high = y(min(epsilon, before)), y(epsilon)
+        return [
+            _rect(start, low, stop - start, base - low, fill=PALE),
+            _rect(start, high, stop - start, low - high, fill=BLUE),
+        ]
+
+    parts: list[Markup] = []
+    if every:
+        stops = [*(x(level.entry) for level in spent[1:]), end]
+        for level, stop in zip(spent, stops, strict=True):
+            parts += filled(x(level.entry), stop, level.epsilon)
+    else:
+        parts += filled(right, end, after)
+        parts.append(_line(left, y(0), right, y(before), stroke=SOFT, width=2, dash="4 4" if before > 0 else ""))
+    for place, level in enumerate(limits):
+        start, height = x(level.entry), y(level.epsilon)
+        stop = x(limits[place + 1].entry) if place + 1 < len(limits) else end
+        parts.append(_line(start, height, stop, height, stroke=INK, width=2))
+        if place:
+            parts.append(_line(start, y(limits[place - 1].epsilon), start, height, stroke=INK, width=2))
+        anchor = "end" if start > WIDTH / 2 else "start"
+        parts.append(
+            _text(start, height - 6, f"limit {number(level.epsilon, 'down')}", size=11, fill=INK, anchor=anchor)
+        )
+    parts.append(_line(left, base, end, base, stroke=SOFT))
+    days = (spent[0].day, spent[-1].day) if every else ("", "")
+    for edge, anchor, entry, day in ((left, "start", 0, days[0]), (end, "end", last, days[1])):
+        parts.append(_text(edge, base + 15, f"entry {entry:,}", size=10.5, anchor=anchor))
+        if day:
+            parts.append(_text(edge, base + 29, day, size=10.5, anchor=anchor))
+    parts += _keys([(PALE, "before this release"), (BLUE, "this release")], x=left, y=6)
+    raises = len(limits) - 1
+    raised = "" if not raises else ", raised once" if raises == 1 else f", raised {raises} times"
+    label = (
+        f"Lifetime epsilon from the first entry of the ledger to entry {last:,}: {number(before, 'up')} before this "
+        f"release, {number(after, 'up')} with it, below a limit of {number(limits[-1].epsilon, 'down')}{raised}."
+    )
+    return _svg("lifetime", base + (36 if any(days) else 22), label, parts)
+
+
+def _keys(keys: Sequence[tuple[str, str]], *, x: float, y: float) -> list[Markup]:
+    """A line of coloured squares with their words."""
+    parts: list[Markup] = []
+    for fill, words in keys:
+        parts += [_rect(x, y, 10, 10, fill=fill, stroke=SOFT), _text(x + 15, y + 9, words, size=11)]
+        x += 32 + 6.1 * len(words)
+    return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """How often an attack would have shown leaks of known size, by the share of persons copied."""
+
+    label: str
+    seen: Mapping[float, float]
+
+
+def power(sights: Sequence[Sight]) -> Markup:
+    """What the attacks could have seen: for each a row of bars, one for each share of persons copied.
+
+    Args:
+        sights: One for each attack; the share 0 is nobody, where what is seen is a false alarm.
+    """
+    shares = sorted({share for sight in sights for share in sight.seen})
+    left, right, top, pitch, tall = 12.0, WIDTH - 12.0, 22.0, 66.0, 38.0
+    step = (right - left) / len(shares)
+    parts: list[Markup] = []
+    for place, sight in enumerate(sights):
+        base = top + pitch * place + tall
+        parts.append(_text(left, base - tall - 6, sight.label, size=11.5, fill=INK, bold=True))
+        parts.append(_line(left, base - tall, right, base - tall, stroke=RULE, dash="2 3"))
+        for column, share in enumerate(shares):
+            if share in sight.seen:
+                fill, stroke = (BLUSH, RUST) if share == 0 else (PALE, BLUE)
+                high = min(1.0, max(0.0, sight.seen[share])) * tall
+                parts.append(_rect(left + column * step + 3, base - high, step - 6, high, fill=fill, stroke=stroke))
+        parts.append(_line(left, base, right, base, stroke=SOFT))
+    base = top + pitch * (len(sights) - 1) + tall
+    for column, share in enumerate(shares):
+        words = percent(share) if share else "nobody"
+        parts.append(_text(left + (column + 0.5) * step, base + 15, words, size=10.5, anchor="middle"))
+    parts.append(_text(left, base + 32, "share of people copied; dashed: seen every time", size=10.5))
+    told = ". ".join(f"{sight.label}: {_told_sight(sight)}" for sight in sights)
+    return _svg("power", base + 40, f"How often each attack would have shown a leak. {told}.", parts)
+
+
+def _told_sight(sight: Sight) -> str:
+    return ", ".join(
+        f"{percent(seen, 'down')} when {percent(share)} were copied" if share else f"{percent(seen, 'up')} false alarms"
+        for share, seen in sorted(sight.seen.items())
+    )
 
 
 def ceiling(name: str, marks: Sequence[Mark], *, bound: float | None) -> Markup:
@@ -156,8 +278,6 @@ def ceiling(name: str, marks: Sequence[Mark], *, bound: float | None) -> Markup:
 
     base = top + pitch * len(marks) + 4
     parts = []
-    if ticks[0] < 0:
-        parts.append(_line(at(0), top - 6, at(0), base, stroke=RULE))
     if bound is not None:
         beyond = at(bound) > WIDTH / 2
         anchor = "end" if beyond else "start"
@@ -170,6 +290,8 @@ def ceiling(name: str, marks: Sequence[Mark], *, bound: float | None) -> Markup:
     for place, mark in enumerate(marks):
         y = top + pitch * place + 24
         parts.append(_text(left, y - 12, mark.label, size=11.5, fill=INK))
+        if ticks[0] < 0:
+            parts.append(_line(at(0), y - 8, at(0), y + 8, stroke=RULE))
         if mark.low is not None and mark.high is not None:
             parts += [
                 _line(at(mark.low), y, at(mark.high), y, stroke=BLUE, width=2),

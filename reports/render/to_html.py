@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -43,6 +45,7 @@ def to_html(report: Report) -> str:
         controls=evaluate(report.evidence, catalogs=report.policy.catalog),
         not_shipped=not_shipped(report.policy.catalog),
         annexes=annexes(report),
+        chapters=[part for part in words.CHAPTERS if part.id != "review" or report.is_internal],
         style=Markup(style),
         csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         show=_Shown(report.evidence),
@@ -85,6 +88,7 @@ def _environment() -> Environment:
         DECISION_WORDS=words.DECISION_WORDS,
         MEANINGS=words.MEANINGS,
         NOT_DECIDED=words.NOT_DECIDED,
+        NUMBERS={part.id: part.number for part in words.CHAPTERS},
         PATHS=PATHS,
         REVIEW_MEANINGS=words.REVIEW_MEANINGS,
         TITLES={path: rule.title for path, rule in (*PATHS.items(), *REVIEW_PATHS.items())},
@@ -112,6 +116,16 @@ def _strongest(evidence: Evidence) -> str | None:
     found = {attack: evidence.get(f"attacks.{attack}.excess") for attack in CHARGED_ATTACKS}
     measured = {attack: leaf.high for attack, leaf in found.items() if leaf is not None and leaf.high is not None}
     return max(measured, key=lambda attack: measured[attack]) if measured else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The ledger after one entry: what is charged as a lifetime epsilon, None where it is not told, and the limit."""
+
+    entry: int
+    spent: float | None
+    limit: float
+    day: str = ""
 
 
 class _Shown:
@@ -169,6 +183,70 @@ class _Shown:
         if before is None or after is None or cap is None:
             return None
         return figures.budget(before=before, after=after, cap=cap)
+
+    def moments(self) -> list[Moment]:
+        """The ledger entry by entry where the internal evidence tells it, else what its shareable totals say."""
+        before, after, last, limit = (
+            self.number(f"ledger.{key}") for key in ("spent_before_epsilon", "spent_epsilon", "seq", "cap_epsilon")
+        )
+        if before is None or after is None or last is None or limit is None:
+            return []
+        if told := self.measured("review.lifetime", ("time",), ("seq", "limit")):
+            return [
+                Moment(
+                    entry=int(_as_float(row["seq"])),
+                    day=str(row["time"].value)[:10],
+                    spent=_as_float(row["epsilon"]) if "epsilon" in row and is_number(row["epsilon"].value) else None,
+                    limit=_as_float(row["limit"]),
+                )
+                for row in told
+            ]
+        raised = self.measured("ledger.amendments", (), ("seq", "from_epsilon", "to_epsilon"))
+        return [
+            Moment(entry=0, spent=0.0, limit=_as_float(raised[0]["from_epsilon"]) if raised else limit),
+            *(
+                Moment(entry=int(_as_float(row["seq"])), spent=None, limit=_as_float(row["to_epsilon"]))
+                for row in raised
+            ),
+            Moment(entry=int(last), spent=after, limit=limit),
+        ]
+
+    def lifetime(self) -> Markup | None:
+        moments = self.moments()
+        if not moments:
+            return None
+        limits = [moments[0], *(new for old, new in pairwise(moments) if new.limit != old.limit)]
+        return figures.lifetime(
+            [figures.Level(entry=m.entry, epsilon=m.spent, day=m.day) for m in moments if m.spent is not None],
+            [figures.Level(entry=m.entry, epsilon=m.limit) for m in limits],
+            before=self.number("ledger.spent_before_epsilon") or 0.0,
+            after=self.number("ledger.spent_epsilon") or 0.0,
+            last=int(self.number("ledger.seq") or 0),
+            every=self.tells_every_charge(),
+        )
+
+    def tells_every_charge(self) -> bool:
+        """Whether the budget over time shows each charge; only the internal edition does."""
+        return bool(moments := self.moments()) and all(m.day and m.spent is not None for m in moments)
+
+    def sights(self) -> list[figures.Sight]:
+        """What each charged attack could have seen."""
+        found = {attack: self.measured(f"attacks.{attack}.power", (), ("share", "seen")) for attack in CHARGED_ATTACKS}
+        return [
+            figures.Sight(
+                label=ATTACK_TITLES[attack], seen={_as_float(row["share"]): _as_float(row["seen"]) for row in rows}
+            )
+            for attack, rows in found.items()
+            if rows
+        ]
+
+    def shares_copied(self) -> list[float]:
+        """The leaks that were tried, as shares of the people, nobody first."""
+        return sorted({share for sight in self.sights() for share in sight.seen})
+
+    def power(self) -> Markup | None:
+        sights = self.sights()
+        return figures.power(sights) if sights else None
 
     def bound(self, attack: str) -> float | None:
         """The ceiling of a charged attack; none where the noise left no success without the person's rows above zero.

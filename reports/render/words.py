@@ -16,6 +16,39 @@ from reports.gate import RuleState, State, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """A part of the report that can be pointed to: its anchor, its title, and its number unless it is on the cover."""
+
+    id: str
+    title: str
+    number: str = ""
+
+
+CHAPTERS: Final = (
+    Chapter(id="verdict", title="Verdict"),
+    Chapter(id="review", title="Internal review verdict"),
+    Chapter(id="worlds", title="Two worlds"),
+    Chapter(id="glance", title="At a glance"),
+    Chapter(id="not-decided", title="What this report does not decide"),
+    Chapter(id="sign", title="Signatures"),
+    Chapter(id="plain", title="In plain words", number="1"),
+    Chapter(id="release", title="What was released", number="2"),
+    Chapter(id="data", title="Source and unit of privacy", number="3"),
+    Chapter(id="guarantee", title="The guarantee", number="4"),
+    Chapter(id="ledger", title="The budget", number="5"),
+    Chapter(id="criteria", title="Risk by criterion", number="6"),
+    Chapter(id="audit", title="Audit of the implementation", number="7"),
+    Chapter(id="utility", title="Utility and fairness", number="8"),
+    Chapter(id="limits", title="Residual risk and limits", number="9"),
+    Chapter(id="gate", title="The gate", number="10"),
+    Chapter(id="decisions", title="Human decisions", number="11"),
+    Chapter(id="method", title="Method"),
+    Chapter(id="controls", title="Controls"),
+)
+"""All parts in their order, the cover first; the annexes that a policy names stand before the last two."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Meaning:
     """A verdict in words: its name, what it says about the {policy}, and what a reader should do."""
 

@@ -129,7 +129,7 @@ def written() -> list[Path]:
 
 def test_nothing_is_claimed_that_cannot_be_shown() -> None:
     paths = written()
-    assert {"README.md", "reviewing.md", "pipeline.yml", "body.jinja", "words.py", "open-data.toml"} <= {
+    assert {"README.md", "reviewing.md", "pipeline.yml", "verdict.jinja", "words.py", "open-data.toml"} <= {
         p.name for p in paths
     }
     for path in paths:

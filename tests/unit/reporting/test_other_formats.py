@@ -1,10 +1,9 @@
-"""Markdown, JUnit, SARIF, JSON and PDF; rounding; and words that no output may use."""
+"""Markdown, JUnit, SARIF and JSON; rounding; and words that no output may use."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import xml.etree.ElementTree as ET
 from functools import cache
 from importlib.resources import files
@@ -15,12 +14,11 @@ from typing import Any
 import pytest
 from claims import claims
 
-from dpsynth.errors import OperationError
 from reports import Evidence, Leaf, Policy, Report
 from reports.controls import catalogue, evaluate, not_shipped
 from reports.policy import shipped
 from reports.registry import Publisher
-from reports.render import to_html, to_json, to_junit, to_markdown, to_pdf, to_sarif
+from reports.render import to_html, to_json, to_junit, to_markdown, to_sarif
 from reports.render.annexes import _file
 from reports.render.numbers import dots, hundred, number, percent, plain, points
 from reports.render.text import label, markdown, name, visible
@@ -194,7 +192,7 @@ def test_ordinary_names_stay_readable() -> None:
     assert markdown("income_total per-person 3") == "income_total per-person 3"
 
 
-# ---- JSON and PDF --------------------------------------------------------------------------------------------------
+# ---- JSON ---------------------------------------------------------------------------------------------------------
 
 
 def test_json_holds_evidence_policy_and_verdicts(builder: ModuleType) -> None:
@@ -203,21 +201,6 @@ def test_json_holds_evidence_policy_and_verdicts(builder: ModuleType) -> None:
     assert "review" not in data
     assert Evidence.from_json(json.dumps(data["evidence"])) == builder.shareable()
     assert json.loads(to_json(report(builder, "internal")))["review"]["verdict"] == "pass"
-
-
-def test_without_weasyprint_one_sentence(builder: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "weasyprint", None)
-    with pytest.raises(OperationError, match="WeasyPrint"):
-        to_pdf(report(builder, "pass"))
-
-
-def test_pdf_is_made_from_the_page_and_fetches_nothing(builder: ModuleType) -> None:
-    pytest.importorskip(
-        "weasyprint", reason="needs dpsynth[pdf] and the system's Pango", exc_type=(ImportError, OSError)
-    )  # type: ignore[arg-type]
-    made = to_pdf(report(builder, "pass"))
-    assert made.startswith(b"%PDF-")
-    assert made == to_pdf(report(builder, "pass"))
 
 
 # ---- rounding and text ---------------------------------------------------------------------------------------------

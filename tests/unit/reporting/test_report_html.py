@@ -19,7 +19,7 @@ from reports import Evidence, Leaf, Policy, Report
 from reports.paths import CHARGED_ATTACKS
 from reports.render import to_html
 from reports.render.figures import _ticks
-from reports.render.words import CRITERIA, MEANINGS, NOT_DECIDED
+from reports.render.words import CHAPTERS, CRITERIA, MEANINGS, NOT_DECIDED
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "wbr", "circle", "line", "rect", "path"}
 KINDS = (
@@ -210,6 +210,70 @@ def test_the_page_opens_with_the_verdict_and_the_two_worlds(builder: ModuleType)
     for sentence in NOT_DECIDED:
         assert sentence in text
     assert "Empty until signed" in text
+
+
+ORDER = [
+    "verdict",
+    "worlds",
+    "glance",
+    "not-decided",
+    "sign",
+    "plain",
+    "release",
+    "data",
+    "guarantee",
+    "ledger",
+    "criteria",
+    "audit",
+    "utility",
+    "limits",
+    "gate",
+    "decisions",
+    "method",
+    "controls",
+]
+"""The chapters in the order in which reviewers expect them: the cover, eleven that are numbered, and what is looked up."""
+
+
+@pytest.mark.parametrize("kind", ["pass", "internal", "empty", "hostile", "signed"])
+def test_chapters_stand_in_their_order(builder: ModuleType, kind: str) -> None:
+    walker = Walker(page(builder, kind))
+    expected = ["verdict", "review", *ORDER[1:]] if kind in ("internal", "hostile") else ORDER
+    chapters = {part.id: part for part in CHAPTERS}
+    found = [attrs["id"] for _, _, attrs, _ in walker.find("section") if attrs.get("id") in chapters]
+    assert found == expected
+    menu = walker.find("nav")[0][0]
+    linked = [walker.elements[i][1]["href"] for i in walker.inside(menu, "a")]
+    assert linked == [f"#{place}" for place in expected]
+    assert [chapters[place].number for place in expected if chapters[place].number] == [str(n) for n in range(1, 12)]
+    headings = {attrs["id"]: " ".join(walker.text[i].split()) for i, _, attrs, _ in walker.find("h2")}
+    for place in expected:
+        if place not in ("verdict", "review"):
+            assert headings[f"{place}-title"] == f"{chapters[place].number} {chapters[place].title}".strip()
+
+
+def test_annexes_stand_between_the_decisions_and_the_method(builder: ModuleType) -> None:
+    policy = Policy.load("hipaa-expert")
+    text = to_html(Report.of(policy, builder.internal(), on=builder.TODAY))
+    annexes = [text.index(f'<section id="annex-{annex}"') for annex in policy.annexes]
+    assert annexes
+    assert text.index('<section id="decisions"') < min(annexes)
+    assert max(annexes) < text.index('<section id="method"')
+    menu = text[text.index("<nav") : text.index("</nav>")]
+    assert menu.index('"#decisions"') < menu.index(f'"#annex-{policy.annexes[0]}"') < menu.index('"#method"')
+
+
+def test_what_the_attacks_could_have_seen_is_drawn_beside_its_table(builder: ModuleType) -> None:
+    text = page(builder, "pass")
+    part = text[text.index('<section id="audit"') : text.index('<section id="utility"')]
+    picture = part[part.index("<svg") : part.index("</svg>")]
+    assert picture.count("<rect") == 3 * len(CHARGED_ATTACKS)
+    assert "Exact copies: 4% false alarms, 62% when 5% were copied, 100% when 20% were copied." in picture
+    assert "nobody" in part
+    assert "nothing that one could have seen" in page(builder, "no holdout")
+    uneven = builder.internal({"attacks.linkage.power[1].seen": None})
+    part = to_html(Report.of(builder.policy(), uneven, on=builder.TODAY))
+    assert part[part.index('id="audit"') :].count("<rect") >= 3 * len(CHARGED_ATTACKS) - 1
 
 
 def test_bounds_are_rounded_up(builder: ModuleType) -> None:
