@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -330,7 +330,7 @@ def _probed(generator: Generator, pair: Pair, progress: Tell) -> _Probe:
             f"{error}; this was the game {game_name(pair)}, on a table of {len(pair.bulk)} rows with and without one "
             f"person more: --skip {game_name(pair)} leaves it out"
         ) from None
-    kept = Trial(rows=Records.empty(trial.rows.schema), measurements=trial.measurements, coarse=trial.coarse)
+    kept = replace(trial, rows=Records.empty(trial.rows.schema))
     return _Probe(rows=len(trial.rows), trial=kept)
 
 

@@ -129,6 +129,11 @@ class NoisyCounts:
                 exact += (off == move.by / 2) - (off == -move.by / 2)
             if len(m.columns) == 1 and m.columns[0] < len(self.pair.target):
                 alone.setdefault(m.columns, m.values.tolist())
+        sizes: Sequence[int] = getattr(output, "sizes", ())
+        for move in self.pair.shift_of_sizes() if sizes else ():
+            off = sizes[move.cell[0]] - move.mean
+            ratio += off * move.by / getattr(output, "sizes_sigma", 1.0) ** 2
+            exact += (off == move.by / 2) - (off == -move.by / 2)
         cells = tuple(value for columns in sorted(alone) for value in alone[columns])[: self.most]
         return NoisySight(ratio, tuple(m.columns for m in output.measurements), exact, cells)
 

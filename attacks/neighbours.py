@@ -87,6 +87,13 @@ class Pair:
                 moves.append(Move(cell=cell, by=by, mean=base + by / 2))
         return moves
 
+    def shift_of_sizes(self) -> list[Move]:
+        """Where the numbers of persons with 1, 2, ... rows differ; under "replace" both persons have as many."""
+        if self.other is not None:
+            return []
+        place = self.counted - 1
+        return [Move(cell=(place,), by=1, mean=(0 if place else len(self.bulk)) + 1 / 2)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Move:

@@ -30,9 +30,9 @@ import numpy as np
 from benchmarks.peers.exchange import peak_mb
 from benchmarks.run import keep
 from dpsynth import SYNTHESIZERS, Cap, Column, Curator, Schema, __version__
-from dpsynth.cli.sample import parts_of
 from dpsynth.counting.duckdb_store import DuckDBStore
 from dpsynth.counting.engines import open_store
+from dpsynth.synthetic import parts_of
 from dpsynth.table import write_parts
 from dpsynth.throw_away import ThrowAway
 
@@ -95,12 +95,12 @@ def measured(path: Path, rows: int, name: str, holdout: str) -> dict[str, Any]:
     done()
     store = curator._store
     assert isinstance(store, DuckDBStore)
-    kept = sum(part.stat().st_size for part in store._folder.rglob("*") if part.is_file())
+    kept = sum(part.stat().st_size for part in store._scratch.path.rglob("*") if part.is_file())
     curator.review_sample()
     curator.close()
     done()
     out, sampled = path.with_name("synthetic.parquet"), min(rows, SAMPLED)
-    write_parts(parts_of(model, sampled, schema=schema), out)
+    write_parts((part.written(schema) for part in parts_of(model, sampled, schema=schema)), out)
     done()
     out.unlink()
     open_s, fit_s, review_s, sample_s = np.diff(times).tolist()

@@ -59,14 +59,18 @@ class Clock:
     Args:
         kind: "date" or "datetime".
         format: How texts are written; None for ISO 8601.
+        others: Formats that texts may have besides: of all, the first that a text fits counts.
     Raises:
-        ValueError: the format is none, or loses the date; the text says why.
+        ValueError: a format is none, or loses the date; the text says why.
     """
 
     kind: str
     format: str | None = None
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(Clock(self.kind, other).unit < self.unit for other in self.others):
+            raise ValueError("the first of formats must be as fine as the others: it is the one that is written")
         letters = [letter for letter, _ in self._parts if letter]
         found = set(letters)
         if len(found) < len(letters):
@@ -135,7 +139,7 @@ class Clock:
         return numbers
 
     def parse(self, texts: pa.Array) -> FloatVector:
-        """The number of each text that the format spells, blanks around it left out; NaN for every other text."""
+        """The number of each text that a format spells, blanks around it left out; NaN for every other text."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -144,6 +148,12 @@ class Clock:
         fields = dict(zip((field.name for field in found.type), found.filter(found.is_valid()).flatten(), strict=True))
         numbers = np.full(len(texts), np.nan)
         numbers[spelled] = self.of_seconds(_seconds({k: _field(k, texts) for k, texts in fields.items()}))
+        for other in self.others:
+            left = np.flatnonzero(np.isnan(numbers))
+            if len(left):
+                clock = Clock(self.kind, other)
+                found = clock.parse(texts.take(pa.array(left)))
+                numbers[left] = found * (clock.unit // self.unit)
         return numbers
 
     def texts(self, numbers: FloatVector) -> list[str]:

@@ -43,6 +43,9 @@ _PARTS = 8  # into which a heavy cell is cut
 _EMPTY = 1e-4  # chance that empty cells of a column are taken for ones that hold rows
 _LIKELY = 4.0  # standard deviations that do where no run reaches what that chance asks for
 _LONGEST_RUN = 7  # cells that are looked at together, as a power of two, less one
+_NEAR = 2.0  # standard deviations that do beside cells that surely hold rows
+_AWAY, _TOWARDS_ZERO = 3, 8  # cells that are looked at together there
+_NOTHING = 0.5  # standard deviations up to which the outer part of such cells is taken for empty
 _CLEAR = 4.0  # standard deviations of its noise that a cell must hold to be cut
 
 
@@ -172,11 +175,11 @@ def _numbers(curator: Curator, column: Column, *, rho: Fraction) -> Discovered:
         noisy = curator.find_rows(column.name, edges, mechanism).astype(np.float64)
         return _Cells(edges, noisy, np.full(len(noisy), float(mechanism.sigma_squared)))
 
-    cells = look(_grid(column), _FIRST)
+    coarse = cells = look(_grid(column), _FIRST)
     for _ in range(_ROUNDS):
         cells = _averaged(cells, look(_cut(column, cells, wanted), (1 - _FIRST) / _ROUNDS))
     sigma = float(np.sqrt(cells.variance.max()))
-    cells, least = _trimmed(column, cells)
+    cells, least = _trimmed(column, _summed(coarse, cells), cells, wanted)
     cells = _stretched(column, cells)
     return Discovered(
         column=_done(column, **_domain(column, cells, wanted)),
@@ -278,43 +281,107 @@ def _averaged(before: _Cells, now: _Cells) -> _Cells:
     return _Cells(now.edges, rows, variance)
 
 
-def _trimmed(column: Column, cells: _Cells) -> tuple[_Cells, int]:
+def _summed(before: _Cells, now: _Cells) -> _Cells:
+    """What is known of the coarser cells: of one that was cut the mean of its own count and of its parts' sum."""
+    first = np.searchsorted(now.edges, before.edges[:-1])
+    rows, variance = np.add.reduceat(now.rows, first), np.add.reduceat(now.variance, first)
+    whole = np.diff(np.append(first, len(now.rows))) == 1  # its own count is part of the average already
+    weight = np.where(whole, 1.0, before.variance / (variance + before.variance))
+    return _Cells(
+        before.edges,
+        weight * rows + (1 - weight) * before.rows,
+        weight**2 * variance + (1 - weight) ** 2 * before.variance,
+    )
+
+
+def _trimmed(column: Column, coarse: _Cells, cells: _Cells, wanted: int) -> tuple[_Cells, int]:
     """Without the outer cells that may be empty, where the bound on that side is open; and what one cell had to hold.
 
-    Coming from a side, the first run of 1, 2, 4 ... cells that together hold clearly more than their noise is where rows
-    begin. An empty table would show such a run with a chance of at most `_EMPTY`; where there is none, the bounds are
-    those of the cell below one.
+    Coming from a side, the first run of 1, 2, 4 ... coarse cells that together hold clearly more than their noise is where
+    rows begin. An empty table would show such a run with a chance of at most `_EMPTY`; where there is none, the bounds are
+    those of the cell below one. Beside it what is likely to hold rows is kept, and from the outermost cell goes what is
+    likely to hold none, or less than half a bin: a bound that is too wide leaves a bin too wide, one that is too narrow
+    moves all rows beyond it.
     """
-    lengths = [2**n for n in range(_LONGEST_RUN) if 2**n <= len(cells.rows)]
-    clear = math.sqrt(2 * math.log(len(lengths) * len(cells.rows) / _EMPTY))
-
-    def reached(rows: FloatVector, variance: FloatVector, least: float) -> int | None:
-        """Where rows begin, coming from the start: the shortest run that holds clearly more, up to the first such end."""
-        ends = []
-        for length in lengths:
-            window = np.ones(length)
-            z = np.convolve(rows, window, "valid") / np.sqrt(np.convolve(variance, window, "valid"))
-            ends += [int(hit) + length for hit in np.flatnonzero(z >= least)[:1]]
-        if not ends:
-            return None
-        sums, spread = np.cumsum(rows[: min(ends)][::-1]), np.cumsum(variance[: min(ends)][::-1])
-        shortest = int(np.flatnonzero(sums >= least * np.sqrt(spread))[0])
-        return int(min(ends)) - 1 - shortest
-
+    lengths = [2**n for n in range(_LONGEST_RUN) if 2**n <= len(coarse.rows)]
+    clear = math.sqrt(2 * math.log(len(lengths) * len(coarse.rows) / _EMPTY))
     for least in (clear, _LIKELY):  # where nothing is clear, what is likely is better than nothing
-        first = reached(cells.rows, cells.variance, least)
-        back = reached(cells.rows[::-1], cells.variance[::-1], least)
+        first = _reached(coarse.rows, coarse.variance, lengths, least)
+        back = _reached(coarse.rows[::-1], coarse.variance[::-1], lengths, least)
         if first is not None and back is not None:
+            zero = _zero(column, coarse)
+            first = _widened(coarse.rows, coarse.variance, first, zero)
+            back = _widened(coarse.rows[::-1], coarse.variance[::-1], back, len(coarse.rows) - 1 - zero)
             break
+    held = math.ceil(clear * math.sqrt(coarse.variance.max()))
     if first is None or back is None:
-        first = last = max(0, int(np.searchsorted(cells.edges, 1.0, side="left")) - 1) % len(cells.rows)
+        start = end = max(0, int(np.searchsorted(cells.edges, 1.0, side="left")) - 1) % len(cells.rows)
     else:
-        last = len(cells.rows) - 1 - back
-    first = first if column.minimum is None else 0
-    last = max(first, last) if column.maximum is None else len(cells.rows) - 1
-    kept = slice(first, last + 1)
-    least = math.ceil(clear * math.sqrt(cells.variance.max()))
-    return _Cells(cells.edges[first : last + 2], cells.rows[kept], cells.variance[kept]), least
+        low, high = coarse.edges[first], coarse.edges[len(coarse.edges) - 1 - back]
+        start, stop = np.searchsorted(cells.edges, [low, high]).tolist()
+        inner = slice(start, stop)
+        few = cells.total / (2 * wanted)
+        skipped = _empty(cells.rows[inner], cells.variance[inner], clear, few)
+        behind = _empty(cells.rows[inner][::-1], cells.variance[inner][::-1], clear, few)
+        if skipped + behind < stop - start:
+            start, stop = start + skipped, stop - behind
+        end = stop - 1
+    start = start if column.minimum is None else 0
+    end = max(start, end) if column.maximum is None else len(cells.rows) - 1
+    kept = slice(start, end + 1)
+    return _Cells(cells.edges[start : end + 2], cells.rows[kept], cells.variance[kept]), held
+
+
+def _reached(rows: FloatVector, variance: FloatVector, lengths: list[int], least: float) -> int | None:
+    """Where rows begin, coming from the start; None where no run of cells holds clearly more than its noise."""
+    ends = []
+    for length in lengths:
+        window = np.ones(length)
+        z = np.convolve(rows, window, "valid") / np.sqrt(np.convolve(variance, window, "valid"))
+        ends += [int(hit) + length for hit in np.flatnonzero(z >= least)[:1]]
+    if not ends:
+        return None
+    sums, spread = np.cumsum(rows[: min(ends)][::-1]), np.cumsum(variance[: min(ends)][::-1])
+    return min(ends) - 1 - int(np.flatnonzero(sums >= least * np.sqrt(spread))[0])
+
+
+def _zero(column: Column, cells: _Cells) -> int:
+    """The cell of zero alone; one far outside where there is none."""
+    place = int(np.searchsorted(cells.edges, 0.0))
+    alone = (
+        not column.is_time
+        and place < len(cells.rows)
+        and cells.edges[place : place + 2].tolist()
+        == [
+            0.0,
+            _after(column, 0.0),
+        ]
+    )
+    return place if alone else -len(cells.rows)
+
+
+def _widened(rows: FloatVector, variance: FloatVector, first: int, zero: int) -> int:
+    """The first cell where what is likely to hold rows is kept, too: zero alone, and runs beside the cells that do.
+
+    Cells towards zero are narrow, so more of them are looked at together than of cells away from it.
+    """
+    if 0 <= zero < first and rows[zero] >= _NEAR * math.sqrt(variance[zero]):
+        return _widened(rows, variance, zero, zero)
+    while first:
+        beside = min(first - zero, _TOWARDS_ZERO) if 0 <= zero < first else _AWAY
+        before = slice(max(0, first - beside), first)
+        z = np.cumsum(rows[before][::-1]) / np.sqrt(np.cumsum(variance[before][::-1]))
+        if not (z >= _NEAR).any():
+            break
+        first -= int(np.flatnonzero(z >= _NEAR)[-1]) + 1
+    return first
+
+
+def _empty(rows: FloatVector, variance: FloatVector, clear: float, few: float) -> int:
+    """How many cells at the start hold nothing that noise could not be, or surely no more than a few rows of that kind."""
+    sums, spread = np.cumsum(rows), np.sqrt(np.cumsum(variance))
+    empty = (sums <= _NOTHING * spread) | ((sums <= clear * spread) & (sums + spread <= few))
+    return int(np.flatnonzero(empty)[-1]) + 1 if empty.any() else 0
 
 
 def _stretched(column: Column, cells: _Cells) -> _Cells:
@@ -372,7 +439,7 @@ def _merged(cells: _Cells, wanted: int) -> list[float]:
     part = rows.sum() / wanted
     edges, held = [float(cells.edges[0])], 0.0
     for (low, high), mass in zip(pairwise(cells.edges.tolist()), rows.tolist(), strict=True):
-        if mass >= part and held > 0:
+        if mass >= part and edges[-1] < low:
             edges.append(low)
             held = 0.0
         held += mass

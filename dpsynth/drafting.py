@@ -2,24 +2,30 @@
 
 Types and roles are guesses from column names and storage types, which are public, and a guess errs towards dropping or
 protecting a column. Bounds, bins and values are left to discovery, which costs budget. Then the first rows are looked at:
-a column of values that look like identifiers or free text is proposed to be dropped, and one whose name sounds like a
-time and whose values are plain numbers is none; nothing else follows from the rows. No value, bound, category or count is
+a column of values that look like identifiers or free text is proposed to be dropped, one whose name sounds like a
+time and whose values are plain numbers is none, and how dates and numbers are written becomes a format; nothing else
+follows from the rows. No value, bound, category or count is
 ever printed. But which columns look like what is a fact about the rows: such a draft is as private as they are until a
 person has gone through it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dpsynth import reading
 from dpsynth.dates import TIMES, Clock
 from dpsynth.errors import DataFileError, OperationError
+from dpsynth.figures import Figures
 from dpsynth.identifiers import look
 from dpsynth.reading import Glance, csv_header, is_parquet, open_parquet, storage_kind
-from dpsynth.schema import FORMAT, NUMERIC, TYPES, Read, is_plain, quoted, toml_value
+from dpsynth.schema import FORMAT, MAX_DECIMALS, NUMERIC, TYPES, Read, is_plain, quoted, toml_value
+from dpsynth.table import arrow_texts
 
 ROWS = 2000
 """How many rows are looked at, at most."""
@@ -27,6 +33,23 @@ ROWS = 2000
 _DELIMITERS = (",", ";", "\t", "|")
 _SAVES = "declare what is public: it saves budget"
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_FIGURES = tuple(
+    (before, apart, mark, after)
+    for before, after in (
+        ("", ""), ("", " %"), ("", "%"), ("$", ""), ("£", ""), ("€", ""), ("¥", ""), ("₹", ""), ("", " €"), ("", "€"),
+        ("US$", ""), ("USD ", ""), ("EUR ", ""), ("GBP ", ""), ("CHF ", ""), ("", " USD"), ("", " EUR"), ("", " CHF"),
+        ("R$ ", ""), ("kr ", ""), ("", " kr"), ("", " zł"),
+    )
+    for apart, mark in ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
+)  # fmt: skip
+"""What stands before a number, between its thousands, before its decimals and behind it."""
+_BEHIND = re.compile(r"[^0-9].*")
+_DATE_FORMATS = (
+    "%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d", "%b %d, %Y",
+    "%d %b %Y", "%B %d, %Y", "%d %B %Y", "%d-%b-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y",
+)  # fmt: skip
+_TIME_FORMATS = ("T%H:%M:%S", " %H:%M:%S", "T%H:%M:%S.%f", " %H:%M:%S.%f", "T%H:%M:%S%z", " %H:%M", " %I:%M %p")
+_MOST_FORMATS = 4
 _LOOKS_LIKE_A_VALUE = re.compile(
     r"\s*|[-+]?[\d.,]+([eE][-+]?\d+)?%?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|.*@.*|\d{2}:\d{2}.*"
 )
@@ -196,11 +219,16 @@ def _proposal(name: str, kind: str | None, glance: Glance, *, is_unit: bool) -> 
     if type_ == "text" or seen is not None:
         why = looks or (": nested values and durations are not supported" if kind is None else "")
         return [f'type    = "text"  # dropped{why}', *_role(words)]
+    figures = _figures(glance) if kind in ("csv", "text") and type_ not in TIMES else None
+    if figures is not None:
+        type_ = "number" if Figures(figures).decimals else "integer"
     lines = [f"type    = {toml_value(type_)}{_alternatives(kind)}"]
     if type_ in NUMERIC:
         lines += [f'minimum = "discover"  # or {_SAVES}', 'maximum = "discover"', 'bins    = "discover"']
+        if figures is not None:
+            lines += [f"format  = {toml_value(figures)}  # how 1234 is written"]
         if type_ in TIMES and kind in ("csv", "text"):
-            lines += [f"# format  = {toml_value(Clock(type_).written)}  # as strftime has it"]
+            lines += [_date_formats(type_, glance)]
     elif type_ == "category":
         lines += [f'values  = "discover"  # or {_SAVES}']
     elif type_ == "ordinal":
@@ -215,6 +243,44 @@ def _are_numbers(glance: Glance) -> bool:
     texts = [text.strip() for text in glance.texts]
     plain = bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
     return plain and not all(len(text) in (8, 12, 14) and text.startswith(("1", "2")) for text in texts)
+
+
+def _figures(glance: Glance) -> str | None:
+    """How all values are written as numbers; None where they are plain numbers, or none."""
+    texts = [text.strip() for text in glance.texts]
+    if not texts or all(_NUMBER.fullmatch(text) for text in texts):
+        return None
+    signs, found = set("".join(texts)) - set("0123456789"), []
+    for before, apart, mark, after in _FIGURES:
+        if not signs <= set(before + after + apart + mark + "-+() "):
+            continue
+        if not any(text.endswith((after, f"{after})")) and text.lstrip("-+( ").startswith(before) for text in texts):
+            continue
+        for behind in {0, max(len(_BEHIND.sub("", text.rpartition(mark)[2])) if mark in text else 0 for text in texts)}:
+            shown = f"{before}1{apart if apart in signs else ''}234{mark + '0' * behind if behind else ''}{after}"
+            fits = behind <= MAX_DECIMALS and not any(math.isnan(Figures(shown).parse(text)) for text in texts)
+            found += [(behind, shown)] if fits else []
+    return min(found, key=lambda form: form[0])[1] if found else None  # 1.234 is more likely a number of thousands
+
+
+def _date_formats(kind: str, glance: Glance) -> str:
+    """The formats that all values have, the commonest first; a remark where those are ISO 8601 or none of ours."""
+    left = [text.strip() for text in glance.texts]
+    known = _DATE_FORMATS if kind == "date" else [day + time for time in _TIME_FORMATS for day in _DATE_FORMATS]
+    found: list[str] = []
+    while left and len(found) < _MOST_FORMATS:
+        texts = arrow_texts([text if text.isascii() else "" for text in left])
+        fitting = {form: ~np.isnan(Clock(kind, form).parse(texts)) for form in known}
+        best = max(known, key=lambda form: int(fitting[form].sum()))
+        if not fitting[best].any():
+            break
+        found.append(best)
+        left = [text for text, fits in zip(left, fitting[best].tolist(), strict=True) if not fits]
+    if left or not found or found == [Clock(kind).written]:
+        return f"# format  = {toml_value(Clock(kind).written)}  # as strftime has it"
+    if len(found) == 1:
+        return f"format  = {toml_value(found[0])}  # as strftime has it"
+    return f"formats = {toml_value(found)}  # as strftime has it; the first is the one that is written"
 
 
 def _alternatives(kind: str | None) -> str:

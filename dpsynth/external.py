@@ -19,7 +19,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from dpsynth import reading
 from dpsynth.errors import DataFileError, OperationError, UsageError
 from dpsynth.privacy import Cost, Number, RowPromise, exact
 from dpsynth.schema import Schema
+from dpsynth.scratch import Scratch
 from dpsynth.table import Records
 from dpsynth.trial import Trial, check_rows
 
@@ -159,14 +159,14 @@ def words_of(command: str) -> list[str]:
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """A folder that only the user can enter, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="dpsynth-"))  # mode 0700
+    scratch = Scratch()
     try:
-        yield folder
+        yield scratch.path
     finally:
         with _undisturbed():
-            shutil.rmtree(folder, onerror=_allow)
-        if folder.exists():
-            raise OperationError(f"temporary files could not be removed: delete {folder}")
+            scratch.remove()
+        if scratch.path.exists():
+            raise OperationError(f"temporary files could not be removed: delete {scratch.path}")
 
 
 @contextmanager
@@ -182,17 +182,6 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-
-
-def _allow(remove: object, path: str, _: object) -> None:
-    """What the program made unwritable is removed all the same."""
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.islink(path) or not os.path.isdir(path):
-            os.unlink(path)
-        else:
-            os.chmod(path, 0o700)
-            shutil.rmtree(path)
 
 
 def _write(path: Path, content: bytes) -> None:

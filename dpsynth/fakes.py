@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from dpsynth.errors import OperationError, SchemaError, UsageError
 from dpsynth.patterns import KINDS, PEOPLE, PLACES, Pattern
 from dpsynth.randomness import sampling_generator
 from dpsynth.schema import Column, Schema, quoted
-from dpsynth.table import Records, arrow_texts
+from dpsynth.table import arrow_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +33,13 @@ _POOL_DRAWS = 2000  # of each part of a name or address
 _MOST = 2**62  # numbers that int64 holds
 _HOUSES = 999
 _PHONES = 63_000
+_TAX_NUMBERS = 100 * 49 * 9999
+_DOCUMENTED = 768  # addresses of RFC 5737
+_RESERVED = 2**28 - 1  # addresses of 240/4 but the last
+_MOST_DIFFERENT = {"ssn": _TAX_NUMBERS, "ip": _RESERVED}
 _DOMAINS = ("example.com", "example.net", "example.org")
 _DIGITS = "0123456789"
+_ROUNDS = 10
 
 
 def check_fakes(schema: Schema, rows: int) -> None:
@@ -46,68 +50,102 @@ def check_fakes(schema: Schema, rows: int) -> None:
         OperationError: Faker is needed and not installed.
     """
     for column in _with_locales(schema):
-        if column.format is None or column.format in KINDS:
-            if column.format in (*PEOPLE, *PLACES):
-                _faker(str(column.locale))
-        elif column.unique and Pattern.parse(column.format).capacity < rows:
+        if column.format in (*PEOPLE, *PLACES):
+            _faker(str(column.locale))
+        elif column.unique and rows > (most := _most_different(column)):
             raise UsageError(
                 f"column {quoted(column.name)}: its format makes fewer texts than the {rows} rows that must differ: "
-                "lengthen it, ask for fewer rows, or declare rows_at_most"
+                f"lengthen it, ask for at most {most} rows, or declare rows_at_most"
             )
 
 
-def write(
-    records: Records, schema: Schema, path: str | Path, *, rng: np.random.Generator, person: IntVector | None = None
-) -> None:
-    """Writes synthetic rows as a release has them: with fresh fakes in the columns that are filled.
+def _most_different(column: Column) -> int:
+    """How many different fakes there are, of a column that is no part of a person."""
+    if column.format is None or column.format in KINDS:
+        return _MOST_DIFFERENT.get(str(column.format), _MOST)
+    return Pattern.parse(column.format).capacity
+
+
+class Fakes:
+    """Fakes for rows that come part by part: what must differ differs over all parts.
+
+    Between parts it remembers how often each text with a number behind it was made, at most some megabytes a column,
+    and where it is in an order of all numbers that is never written down.
 
     Args:
-        records: Rows in `schema` or in `schema.released()`.
-        person: To whom each row belongs, in 0 .. persons - 1, where persons are synthetic; shape (rows,).
-    Raises:
-        UsageError, OperationError: as `Records.write` and `fakes`.
+        schema: What the columns mean.
+        rows: How many rows will come in all, at most.
     """
-    Records(schema, records.columns).write(path, fakes=fakes(schema, len(records), rng=rng, person=person))
 
+    def __init__(self, schema: Schema, rows: int, *, rng: np.random.Generator) -> None:
+        self._columns = _with_locales(schema)
+        self._rows = rows
+        self._rng = rng
+        self._orders: dict[tuple[str, int], _Order] = {}
+        self._times: dict[str, _Times] = {column.name: _Times() for column in self._columns}
+        self._made: dict[str, int] = {}
+        # Two columns of one kind speak of two people; columns of different kinds, in order, of the same one.
+        self._person: dict[str, tuple[str, int]] = {}
+        seen: dict[tuple[str, str], int] = {}
+        for column in self._columns:
+            if column.format in (*PEOPLE, *PLACES):
+                kind = (str(column.format), str(column.locale))
+                self._person[column.name] = (kind[1], seen.get(kind, 0))
+                seen[kind] = seen.get(kind, 0) + 1
 
-def fakes(
-    schema: Schema, rows: int, *, rng: np.random.Generator, person: IntVector | None = None
-) -> dict[str, pa.Array]:
-    """A fake for each row, by the name of the column, for every column that is filled.
+    def part(self, rows: int, person: IntVector | None = None) -> dict[str, pa.Array]:
+        """A fake for each of the next rows, by the name of the column, for every column that is filled.
 
-    Args:
-        person: As for `write`; without it every row is a person.
-    Raises:
-        OperationError: `check_fakes` was not asked, or another program wrote more rows than it was told to, and a pattern
-            has too few texts.
-    """
-    owner = np.arange(rows) if person is None else person
-    made: dict[str, pa.Array] = {}
-    persons: dict[tuple[str, int], _Person] = {}
-    seen: dict[tuple[str, str], int] = {}
-    columns = _with_locales(schema)
-    # Two columns of one kind speak of two people; columns of different kinds, in order, of the same one.
-    place: dict[str, tuple[str, int]] = {}
-    for column in columns:
-        if column.format in (*PEOPLE, *PLACES):
-            kind = (str(column.format), str(column.locale))
-            place[column.name] = (kind[1], seen.get(kind, 0))
-            seen[kind] = seen.get(kind, 0) + 1
-    for column in columns:
-        who = owner if column.per_unit else np.arange(rows)
-        count = int(who.max(initial=-1)) + 1
-        if column.format is None:
-            made[column.name] = _take(_numbers(rng.permutation(count) + 1), who)
-        elif column.name in place:
-            key = place[column.name]
-            if key not in persons:
-                together = [c for c in columns if place.get(c.name) == key]
-                persons[key] = _Person.drawn(key[0], together, owner, rng=rng)
-            made[column.name] = persons[key].texts(column, owner)
-        else:
-            draw = _numbered if column.format in KINDS else _patterned
-            made[column.name] = _take(draw(column, count, rng=rng), who)
-    return made
+        Args:
+            person: To whom each of these rows belongs, in 0 .. persons - 1; shape (rows,). None of them is in another part.
+                Without it every row is a person.
+        Raises:
+            OperationError: `check_fakes` was not asked, or another program wrote more rows than it was told to, and a
+                pattern has too few texts.
+        """
+        owner = np.arange(rows) if person is None else person
+        made: dict[str, pa.Array] = {}
+        persons: dict[tuple[str, int], _Person] = {}
+        for column in self._columns:
+            who = owner if column.per_unit else np.arange(rows)
+            count = int(who.max(initial=-1)) + 1
+            if column.format is None:
+                first = self._made.get(column.name, 0) + 1
+                made[column.name] = _take(_numbers(self._rng.permutation(count) + first), who)
+            elif column.name in self._person:
+                key = self._person[column.name]
+                if key not in persons:
+                    together = [c for c in self._columns if self._person.get(c.name) == key]
+                    persons[key] = _Person.drawn(key[0], together, owner, draw=self._draws(repr(key)))
+                made[column.name] = persons[key].texts(column, owner, self._times[column.name])
+            elif column.unique and self._made.get(column.name, 0) + count > _most_different(column):
+                raise OperationError(
+                    f"column {quoted(column.name)}: more rows were made than its format has texts: lengthen it"
+                )
+            else:
+                made[column.name] = _take(self._texts(column, count), who)
+            self._made[column.name] = self._made.get(column.name, 0) + count
+        return made
+
+    def _texts(self, column: Column, count: int) -> pa.Array:
+        draw = self._draws(column.name)
+        if column.format not in KINDS:
+            return _patterned(column, count, draw=draw, rng=self._rng)
+        if column.format == "ip":
+            return _addresses(count, unique=bool(column.unique), are_many=self._rows > _DOCUMENTED, draw=draw)
+        return _numbered(column, count, draw=draw, times=self._times[column.name], rng=self._rng)
+
+    def _draws(self, name: str) -> Draw:
+        """Draws numbers for one column or person."""
+
+        def draw(count: int, below: int, *, unique: bool) -> IntVector:
+            if not unique:
+                return self._rng.integers(below, size=count)
+            if (name, below) not in self._orders:
+                self._orders[name, below] = _Order(below, rng=self._rng)
+            return self._orders[name, below].take(count)
+
+        return draw
 
 
 def _with_locales(schema: Schema) -> list[Column]:
@@ -194,125 +232,121 @@ class _Person:
     is_owner: bool
 
     @classmethod
-    def drawn(cls, locale: str, columns: Sequence[Column], owner: IntVector, *, rng: np.random.Generator) -> _Person:
+    def drawn(cls, locale: str, columns: Sequence[Column], owner: IntVector, *, draw: Draw) -> _Person:
         pools = _pools(locale)
         is_owner = any(column.per_unit for column in columns)
         count = int(owner.max(initial=-1)) + 1 if is_owner else len(owner)
         differ = any(column.unique for column in columns if column.format in ("name", "username", "email"))
         apart = any(column.unique for column in columns if column.format in ("street", "address"))
-        who = _draw(count, len(pools.first) * len(pools.last), unique=differ, rng=rng)
-        house = _draw(count, _HOUSES * len(pools.street), unique=apart, rng=rng)
+        who = draw(count, len(pools.first) * len(pools.last), unique=differ)
+        house = draw(count, _HOUSES * len(pools.street), unique=apart)
         return cls(
             pools=pools,
             words={
                 "first": who % len(pools.first),
-                "last": who // len(pools.first) % len(pools.last),
+                "last": who // len(pools.first),
                 "house": house % _HOUSES,
-                "street": house // _HOUSES % len(pools.street),
-                "city": rng.integers(len(pools.city), size=count),
-                "postcode": rng.integers(len(pools.postcode), size=count),
+                "street": house // _HOUSES,
+                "city": draw(count, len(pools.city), unique=False),
+                "postcode": draw(count, len(pools.postcode), unique=False),
             },
             is_owner=is_owner,
         )
 
-    def texts(self, column: Column, owner: IntVector) -> pa.Array:
+    def texts(self, column: Column, owner: IntVector, times: _Times) -> pa.Array:
         """The column, shape (rows,)."""
         words = self.words
         if self.is_owner and not column.per_unit:
             words = {name: codes[owner] for name, codes in words.items()}
-        made = getattr(self, f"_{column.format}")(words, bool(column.unique))
+        made = getattr(self, f"_{column.format}")(words, times if column.unique else None)
         return _take(made, owner) if column.per_unit else made
 
-    def _name(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
-        codes = words["last"] * len(self.pools.first) + words["first"]
-        again = _again(codes, " {}") if unique else []
-        return _joined(_from(self.pools.first, words["first"]), " ", _from(self.pools.last, words["last"]), *again)
+    def _name(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
+        pools, codes = self.pools, words["last"] * len(self.pools.first) + words["first"]
+        again = _again(times, codes, len(pools.first) * len(pools.last), " {}")
+        return _joined(_from(pools.first, words["first"]), " ", _from(pools.last, words["last"]), *again)
 
-    def _first_name(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
-        return _joined(_from(self.pools.first, words["first"]), *(_again(words["first"], " {}") if unique else []))
+    def _first_name(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
+        again = _again(times, words["first"], len(self.pools.first), " {}")
+        return _joined(_from(self.pools.first, words["first"]), *again)
 
-    def _last_name(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
-        return _joined(_from(self.pools.last, words["last"]), *(_again(words["last"], " {}") if unique else []))
+    def _last_name(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
+        again = _again(times, words["last"], len(self.pools.last), " {}")
+        return _joined(_from(self.pools.last, words["last"]), *again)
 
-    def _username(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
+    def _username(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
         (firsts, first), (lasts, last) = self.pools.locals
         one, two = first[words["first"]], last[words["last"]]
-        again = _again(two * len(firsts) + one, "{}") if unique else []
+        again = _again(times, two * len(firsts) + one, len(firsts) * len(lasts), "{}")
         return _joined(_from(firsts, one), ".", _from(lasts, two), *again)
 
-    def _email(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
+    def _email(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
         domain = (words["first"] + words["last"]) % len(_DOMAINS)
-        return _joined(self._username(words, unique), "@", _from(_DOMAINS, domain))
+        return _joined(self._username(words, times), "@", _from(_DOMAINS, domain))
 
-    def _street(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
+    def _street(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
         number, street = _numbers(words["house"] + 1, as_text=True), _from(self.pools.street, words["street"])
-        again = _again(words["street"] * _HOUSES + words["house"], " / {}") if unique else []
+        again = _again(times, words["street"] * _HOUSES + words["house"], _HOUSES * len(self.pools.street), " / {}")
         return _joined(*((number, " ", street) if self.pools.number_first else (street, " ", number)), *again)
 
-    def _city(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
+    def _city(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
         return _from(self.pools.city, words["city"])
 
-    def _postcode(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
+    def _postcode(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
         return _from(self.pools.postcode, words["postcode"])
 
-    def _address(self, words: dict[str, IntVector], unique: bool) -> pa.Array:
-        city, postcode = self._city(words, unique), self._postcode(words, unique)
+    def _address(self, words: dict[str, IntVector], times: _Times | None) -> pa.Array:
+        city, postcode = self._city(words, None), self._postcode(words, None)
         town = (city, " ", postcode) if self.pools.number_first else (postcode, " ", city)
-        return _joined(self._street(words, unique), ", ", *town)
+        return _joined(self._street(words, times), ", ", *town)
 
 
 # ---- numbers -----------------------------------------------------------------------------------------------------
 
 
-def _patterned(column: Column, count: int, *, rng: np.random.Generator) -> pa.Array:
+def _patterned(column: Column, count: int, *, draw: Draw, rng: np.random.Generator) -> pa.Array:
     """Texts of a pattern. Where there are more than int64 can number, the first places are drawn on their own."""
     pattern = Pattern.parse(str(column.format))
-    if column.unique and pattern.capacity < count:
-        raise OperationError(
-            f"column {quoted(column.name)}: more rows were made than its format has texts: lengthen it"
-        )
     places = pattern.places
     split, capacity = len(places), 1
     while split and capacity * len(places[split - 1]) <= _MOST:
         split -= 1
         capacity *= len(places[split])
     free = [_places((choices,), rng.integers(len(choices), size=count)) for choices in places[:split]]
-    return _fixed(*free, _places(places[split:], _draw(count, capacity, unique=bool(column.unique), rng=rng)))
+    return _fixed(*free, _places(places[split:], draw(count, capacity, unique=bool(column.unique))))
 
 
-def _numbered(column: Column, count: int, *, rng: np.random.Generator) -> pa.Array:
+def _numbered(column: Column, count: int, *, draw: Draw, times: _Times, rng: np.random.Generator) -> pa.Array:
     unique = bool(column.unique)
     if column.format == "phone":  # 555-0100 to 555-0199 are kept free for fiction, but not where calls are free (8..)
-        number = _draw(count, _PHONES, unique=unique, rng=rng)
+        number = draw(count, _PHONES, unique=unique)
         places = ("(", "2345679", _DIGITS, _DIGITS[1:], *") 555-01", _DIGITS, _DIGITS)
-        return _joined(_fixed(_places(places, number % _PHONES)), *(_again(number % _PHONES, " x{}") if unique else []))
+        return _joined(_fixed(_places(places, number)), *_again(times if unique else None, number, _PHONES, " x{}"))
     if column.format == "ssn":  # areas from 900 are no social security numbers, groups below 50 no taxpayer numbers
-        number = _draw(count, 100 * 49 * 9999, unique=unique, rng=rng)
+        number = draw(count, _TAX_NUMBERS, unique=unique)
         whole = (number // (49 * 9999) + 900) * 10**6 + (number // 9999 % 49 + 1) * 10**4 + number % 9999 + 1
         places = (*[_DIGITS] * 3, "-", *[_DIGITS] * 2, "-", *[_DIGITS] * 4)
         return _fixed(_places(places, whole))
     if column.format == "card":  # 9 is for national use, 999 no country: no issuer has such numbers
-        number = _draw(count, 10**11, unique=unique, rng=rng)
+        number = draw(count, 10**11, unique=unique)
         return _fixed(_places([_DIGITS] * 16, (9999 * 10**11 + number) * 10 + _luhn(9999 * 10**11 + number)))
     if column.format == "iban":  # the first digit of a German bank code is its area, 1 to 8
-        account = 9 * 10**17 + _draw(count, 10**17, unique=unique, rng=rng)
+        account = 9 * 10**17 + draw(count, 10**17, unique=unique)
         check = 98 - (account % 97 * 10**6 + 131400) % 97
         return _fixed(_places(("D", "E", _DIGITS, _DIGITS), check), _places([_DIGITS] * 18, account))
-    if column.format == "ip":
-        return _addresses(count, unique=unique, rng=rng)
-    number = _draw(count, _MOST, unique=unique, rng=rng)
+    number = draw(count, _MOST, unique=unique)
     node = _places(["89ab", *["0123456789abcdef"] * 15], number)
     head = _places(["0123456789abcdef"] * 15, rng.integers(16**15, size=count))
     dash, four = (np.full((count, 1), ord(char), dtype=np.uint8) for char in "-4")
     return _fixed(head[:, :8], dash, head[:, 8:12], dash, four, head[:, 12:], dash, node[:, :4], dash, node[:, 4:])
 
 
-def _addresses(count: int, *, unique: bool, rng: np.random.Generator) -> pa.Array:
+def _addresses(count: int, *, unique: bool, are_many: bool, draw: Draw) -> pa.Array:
     """Addresses for documentation (RFC 5737), or where those are too few and must differ, of the reserved block 240/4."""
-    if unique and count > 768:
-        address = (240 << 24) + _distinct(count, 2**28 - 1, rng=rng)
+    if unique and are_many:
+        address = (240 << 24) + draw(count, _RESERVED, unique=True)
     else:
-        number = _draw(count, 768, unique=unique, rng=rng)
+        number = draw(count, _DOCUMENTED, unique=unique)
         nets = np.array([192 << 24 | 2 << 8, 198 << 24 | 51 << 16 | 100 << 8, 203 << 24 | 113 << 8], dtype=np.int64)
         address = nets[number // 256] + number % 256
     bytes_ = [str(byte) for byte in range(256)]
@@ -334,33 +368,83 @@ def _luhn(number: IntVector) -> IntVector:
 # ---- drawing and joining -----------------------------------------------------------------------------------------
 
 
-def _draw(count: int, common: int, *, unique: bool, rng: np.random.Generator) -> IntVector:
-    """Numbers below `common`; where all must differ and there are too few, as many times `common` as it takes."""
-    if not unique:
-        return rng.integers(common, size=count)
-    return _distinct(count, common * max(1, -(-count // common)), rng=rng)
+class Draw(Protocol):
+    """Draws numbers below a bound; if they must differ, none comes again before all have come."""
+
+    def __call__(self, count: int, below: int, *, unique: bool) -> IntVector: ...
 
 
-def _distinct(count: int, capacity: int, *, rng: np.random.Generator) -> IntVector:
-    """Different numbers below `capacity`, each set of them equally likely."""
-    if 2 * count >= capacity:
-        return rng.permutation(capacity)[:count]
-    found = rng.integers(capacity, size=count)
-    while True:
-        again = np.ones(count, dtype=bool)
-        again[np.unique(found, return_index=True)[1]] = False
-        if not again.any():
-            return found
-        found[again] = rng.integers(capacity, size=int(again.sum()))
+class _Order:
+    """All numbers below a bound in a random order, of which no list is kept; when all have come, in another one.
+
+    Source: an unbalanced Feistel network over the next power of two, applied until it lands below the bound (Black and
+    Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002, section 4). Its rounds mix, and are no cipher: a fake
+    has nothing to hide.
+    """
+
+    def __init__(self, below: int, *, rng: np.random.Generator) -> None:
+        self._below, self._rng = below, rng
+        bits = max(2, (below - 1).bit_length())
+        self._low = np.uint64(bits // 2)
+        self._masks = np.uint64((1 << (bits - bits // 2)) - 1), np.uint64((1 << bits // 2) - 1)
+        self._next = 0
+        self._keys = self._fresh()
+
+    def _fresh(self) -> npt.NDArray[np.uint64]:
+        return self._rng.integers(2**64 - 1, size=_ROUNDS, dtype=np.uint64, endpoint=True)
+
+    def take(self, count: int) -> IntVector:
+        """The next numbers; shape (count,)."""
+        parts = []
+        while count:
+            some = min(count, self._below - self._next)
+            parts.append(self._placed(np.arange(self._next, self._next + some, dtype=np.uint64)))
+            self._next, count = self._next + some, count - some
+            if self._next == self._below:
+                self._next, self._keys = 0, self._fresh()
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
+
+    def _placed(self, places: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        out = self._mixed(places)
+        while len(beyond := np.flatnonzero(out >= self._below)):
+            out[beyond] = self._mixed(out[beyond])
+        return out
+
+    def _mixed(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        halves = [numbers >> self._low, numbers & self._masks[1]]
+        for turn, key in enumerate(self._keys):
+            mixed = (halves[1 - turn % 2] + key) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed ^= mixed >> np.uint64(29)
+            mixed *= np.uint64(0x94D049BB133111EB)
+            halves[turn % 2] ^= mixed >> np.uint64(32) & self._masks[turn % 2]
+        return halves[0] << self._low | halves[1]
 
 
-def _again(codes: IntVector, form: str) -> list[pa.Array]:
+class _Times:
+    """How often each code came."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(0, dtype=np.int64)
+
+    def of(self, codes: IntVector, below: int) -> IntVector:
+        """How often each of these came before, in this part or an earlier one."""
+        if not len(self._seen):
+            self._seen = np.zeros(below, dtype=np.int64)
+        order = np.argsort(codes, kind="stable")
+        place = np.arange(len(codes))
+        new = np.concatenate([[True], np.diff(codes[order]) != 0])[: len(codes)]
+        time = np.empty(len(codes), dtype=np.int64)
+        time[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+        time += self._seen[codes]
+        np.maximum.at(self._seen, codes, time + 1)
+        return time
+
+
+def _again(times: _Times | None, codes: IntVector, below: int, form: str) -> list[pa.Array]:
     """Behind the second, third... of equal codes its number, so that their texts differ; behind the first nothing."""
-    order = np.argsort(codes, kind="stable")
-    place = np.arange(len(codes))
-    new = np.concatenate([[True], np.diff(codes[order]) != 0])[: len(codes)]
-    time = np.empty(len(codes), dtype=np.int64)
-    time[order] = place - np.maximum.accumulate(np.where(new, place, 0))
+    if times is None:
+        return []
+    time = times.of(codes, below)
     return [_from(["", *(form.format(n + 1) for n in range(1, int(time.max(initial=0)) + 1))], time)]
 
 

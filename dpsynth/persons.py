@@ -74,6 +74,10 @@ class UnitSizes:
         shares: FloatVector = on_simplex(counts, total) / total
         return shares
 
+    def distance(self, made: IntVector) -> float:
+        """Total variation distance of the numbers of synthetic units with 1, 2, ... max_rows rows from these."""
+        return float(np.abs(made / max(1, made.sum()) - self.shares).sum() / 2)
+
     def save(self, folder: Path) -> None:
         """Writes `persons.json` into a model's folder.
 
@@ -121,11 +125,9 @@ class Dealt:
         """Rows of each; shape (persons,)."""
         return np.bincount(self.person)
 
-    def distance(self, measured: UnitSizes) -> float:
-        """Total variation distance of rows per unit from the noisy measurement."""
-        counted = np.bincount(self.sizes, minlength=len(measured.counts) + 1)[1:]
-        made = counted / max(1, counted.sum())
-        return float(np.abs(made - measured.shares).sum() / 2)
+    def counts(self, max_rows: int) -> IntVector:
+        """How many have 1, 2, ... max_rows rows."""
+        return np.bincount(self.sizes, minlength=max_rows + 1)[1:]
 
 
 def deal(records: Records, measured: UnitSizes, *, rng: np.random.Generator, rules: Rules | None = None) -> Dealt:

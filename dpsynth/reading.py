@@ -590,6 +590,7 @@ def _number(text: str) -> float:
 def _cell_reader(column: Column) -> Callable[[object], Cell]:
     """What a stored object is in a column."""
     codes = _codes(column)
+    spelled = _number if column.figures is None else column.figures.parse
 
     def cell(stored: object) -> Cell:
         found = _native(stored)
@@ -598,7 +599,7 @@ def _cell_reader(column: Column) -> Callable[[object], Cell]:
         if _is_gap(found):
             return _MISSING
         if column.is_numeric:
-            number = _number(found) if isinstance(found, str) else _as_float(found)
+            number = spelled(found) if isinstance(found, str) else _as_float(found)
             whole = column.type != "integer" or math.isinf(number) or number.is_integer()
             return (number, VALUE) if whole and not math.isnan(number) else _UNKNOWN
         if column.type == "boolean" and isinstance(found, bool):
@@ -753,9 +754,22 @@ def _number_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) ->
     return _numeric(column, numbers, gaps)
 
 
+def _figure_cells(column: Column, texts: Sequence[str], marks: Sequence[str]) -> Cells:
+    """The same for numbers with a format of their own."""
+    known: dict[str, Cell] = {}
+    read = _cell_reader(column)
+    for text in dict.fromkeys(texts):
+        known[text] = _MISSING if text in marks or text.strip(_BLANKS) in marks else read(text)
+    place = {text: n for n, text in enumerate(known)}
+    rows = np.fromiter(map(place.__getitem__, texts), np.intp, len(texts))
+    return Cells.of(list(known.values())).take(rows)
+
+
 def _csv_reader(column: Column) -> Callable[[Column, Sequence[str], Sequence[str]], Cells]:
     if column.is_time:
         return _time_cells
+    if column.figures is not None:
+        return _figure_cells
     return _number_cells if column.is_numeric else _label_cells
 
 

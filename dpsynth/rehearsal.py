@@ -21,6 +21,7 @@ from dpsynth.errors import UsageError
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import check_constraints
 from dpsynth.models.rows import drawn
+from dpsynth.persons import SHARE, UnitSizes, deal
 from dpsynth.privacy import Cap, Cost, Number
 from dpsynth.randomness import sampling_generator
 from dpsynth.schema import Schema
@@ -30,7 +31,7 @@ from dpsynth.synthesizers.external import External
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.table import Records
 from dpsynth.throw_away import ThrowAway
-from dpsynth.trial import MOST_ROWS, Trial, check_rows
+from dpsynth.trial import MOST_HELD, MOST_ROWS, Trial, check_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,7 @@ class Rehearsal:
         synthesizer: A name in the registry, or a synthesizer.
         epsilon, delta: The promise; the budget follows from it as for a release.
         rows: Synthetic rows; None takes the noisy number of rows, as a release does. Of another program the recipe says.
+        most_delta0: What the ledger of the release sets aside for approximate steps, if that is less than the promise does.
     Raises:
         IncompleteSchema: the schema is a draft or has blanks.
         UsageError: `release` would refuse this, too.
@@ -60,6 +62,7 @@ class Rehearsal:
         epsilon: Number,
         delta: Number,
         rows: int | None = None,
+        most_delta0: Fraction | None = None,
     ) -> None:
         recipe = synthesizer_named(synthesizer, rows=rows) if isinstance(synthesizer, str) else synthesizer
         promise = Cap.of(epsilon, delta)
@@ -72,18 +75,19 @@ class Rehearsal:
         self.epsilon, self.delta = float(promise.epsilon), float(promise.delta)
         self.cost: Cost | None = None  # another program shows no noisy counts
         share = discovery.share_for(schema)
-        self._searching = discovery.budget_for(schema, promise=promise, share=share)
-        self._for_cycles = Cost.zero()
+        self._searching = discovery.budget_for(schema, promise=promise, share=share, most_delta0=most_delta0)
+        self._for_cycles = self._for_sizes = Cost.zero()
         if isinstance(recipe, External):
             if schema.is_open:
                 raise UsageError("another program's claim is audited alone: declare what the schema leaves to discover")
             self._budget = recipe.claimed(schema, epsilon=promise.epsilon, delta=promise.delta)
             self.delta = float(self._budget.delta0)  # none where the program promises none: the sharper claim
         else:
-            cycles = seasons.part_for(schema, recipe) * (1 - share)
-            self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share - cycles)
-            self._for_cycles = promise.cost.share(cycles)
-            self.cost = self._budget + self._searching + self._for_cycles
+            sizes = SHARE * (1 - share) if schema.synthetic_units else Fraction(0)
+            cycles = seasons.part_for(schema, recipe) * (1 - share - sizes)
+            self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share - sizes - cycles)
+            self._for_cycles, self._for_sizes = promise.cost.share(cycles), promise.cost.share(sizes)
+            self.cost = self._budget + self._searching + self._for_cycles + self._for_sizes
         self._recipe = recipe
         self._rows = rows
 
@@ -97,20 +101,29 @@ class Rehearsal:
             DataFileError: the frame's columns are not the schema's.
             BudgetExceeded: the synthesizer asked for more than its budget.
         """
-        purse = ThrowAway(self._budget + self._searching + self._for_cycles, unit=self.schema.unit)
+        beside = self._searching + self._for_cycles + self._for_sizes
+        purse = ThrowAway(self._budget + beside, unit=self.schema.unit)
+        sizes: UnitSizes | None = None
         try:
             curator = Curator.of_frame(frame, self.schema, purse, holdout=Fraction(0))
             discovery.discover(curator, budget=self._searching)
             model = self._recipe.fit(curator, budget=self._budget)
             model = seasons.with_cycles(model, curator, rho=self._for_cycles.rho)
+            if self._for_sizes.rho:
+                sizes = UnitSizes.measured(curator, rho=self._for_sizes.rho)
         finally:
             purse.close()
         rows = rows_to_sample(model, self.schema) if self._rows is None else self._rows
-        _, records = drawn(model, rows, rng=sampling_generator())
+        cells, records = drawn(model, rows, rng=sampling_generator())
+        if sizes is not None:
+            rows_of = Records(curator.schema, records.columns)
+            records = deal(rows_of, sizes, rng=sampling_generator(), rules=cells.rules).records
         return Trial(
             rows=Records(curator.schema.released(), records.columns),
             measurements=tuple(model.measurements),
             coarse=tuple(model.coarse),
+            sizes=() if sizes is None else sizes.counts,
+            sizes_sigma=0.0 if sizes is None else sizes.sigma,
         )
 
 
@@ -136,4 +149,4 @@ def rows_to_sample(model: Model, schema: Schema) -> int:
 
 def most_rows(schema: Schema) -> int:
     """How many rows such a release can have: public."""
-    return min(schema.rows_at_most or MOST_ROWS, MOST_ROWS)
+    return min(schema.rows_at_most or MOST_HELD, MOST_ROWS)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dpsynth.binning import DEFAULT_BINS, LARGEST_INTEGER, ONE_CELL_EACH, Bins
 from dpsynth.dates import CYCLES, DAY, TIMES, Clock
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
+from dpsynth.figures import Figures
 from dpsynth.patterns import KINDS, NEVER_UNIQUE, Pattern
 from dpsynth.privacy import Neighbours, PrivacyUnit, exact
 
@@ -54,10 +55,10 @@ _ENCODINGS = {"utf-8", "ascii", *(f"iso8859-{n}" for n in range(1, 17)), *(f"cp{
 _TOP = ("schema", "status", "table", "neighbours", "unit", "basis", "rows_at_most", "read", "column", "constraint")
 _OF_EVERY_COLUMN = {"name", "type", "role", "basis", "source", "missing", "discover"}
 _OF_TYPE = {
-    "integer": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit"},
-    "number": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "decimals"},
-    "date": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "cycles"},
-    "datetime": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "cycles"},
+    "integer": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format"},
+    "number": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "decimals"},
+    "date": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "formats", "cycles"},
+    "datetime": {"minimum", "maximum", "bins", "edges", "atoms", "unknown", "per_unit", "format", "formats", "cycles"},
     "category": {"values", "unknown", "per_unit"},
     "ordinal": {"values", "unknown", "per_unit"},
     "boolean": {"true", "false", "unknown", "per_unit"},
@@ -67,7 +68,7 @@ _OF_TYPE = {
 _DISCOVERABLE = dict.fromkeys(NUMERIC, ("minimum", "maximum", "bins")) | {"category": ("values",)}
 _FIRST_YEAR, _LAST_YEAR = 1800, 2200  # between which dates are discovered
 _SURVIVE_DISCOVERY = (
-    "name", "type", "missing", "unknown", "role", "decimals", "per_unit", "atoms", "format", "cycles",
+    "name", "type", "missing", "unknown", "role", "decimals", "per_unit", "atoms", "format", "formats", "cycles",
 )  # fmt: skip
 _LOCALE = re.compile("[a-z]{2,3}(_[A-Z]{2})?")
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -141,6 +142,7 @@ class Column:
     true: tuple[str, ...] | None = None
     false: tuple[str, ...] | None = None
     format: str | None = None
+    formats: tuple[str, ...] | None = None
     unique: bool | None = None
     locale: str | None = None
     per_unit: bool | None = None
@@ -204,6 +206,12 @@ class Column:
 
     def _check_numbers(self) -> None:
         where = self._where
+        if self.formats is not None:
+            if self.format is not None:
+                _refuse(where, "format and formats exclude each other: declare one of them")
+            self._set("formats", _names(self.formats, where, "formats"))
+        if not self.is_time and self.format is not None:
+            self._check_figures()
         if self.is_time:
             try:
                 self.clock  # noqa: B018 - made once, and refused here if it cannot be
@@ -259,6 +267,20 @@ class Column:
                 low, high = (exact(bound) * 10**decimals for bound in (self.minimum, self.maximum))
                 if math.floor(high) <= math.ceil(low):
                     _refuse(where, "its bounds leave no two values, and so nothing to discover: take bins out")
+
+    def _check_figures(self) -> None:
+        """The decimals that a format shows are those of the column."""
+        where = self._where
+        try:
+            shown = Figures(_name(self.format, where, "format")).decimals
+        except ValueError as error:
+            _refuse(where, str(error))
+        if self.type == "integer" and shown:
+            _refuse(where, 'format of an integer column must show no decimals, or else type must be "number"')
+        if self.type == "number":
+            if self.decimals not in (None, shown):
+                _refuse(where, "format and decimals must agree: leave decimals out")
+            self._set("decimals", shown)
 
     def _check_format(self) -> None:
         where = self._where
@@ -381,7 +403,13 @@ class Column:
         """How the dates or times of a column are counted and written."""
         if not self.is_time:
             raise TypeError(f"{self._where} holds no dates or times")
-        return Clock(self.type, self.format)
+        first, *others = self.formats or (self.format,)
+        return Clock(self.type, first, tuple(str(other) for other in others))
+
+    @cached_property
+    def figures(self) -> Figures | None:
+        """How the numbers of a column are written as text; None for plainly, and for what is no number."""
+        return Figures(self.format) if self.type in ("integer", "number") and self.format is not None else None
 
     @property
     def grid(self) -> int | None:
@@ -638,7 +666,7 @@ class Schema:
             for key, declared in texts.items():
                 if not set(declared).isdisjoint(self.read.missing):
                     _refuse(where, f"{key} and the missing marks of [read] must not share a text")
-            pattern = (column.format,) if (column.is_time or column.is_filled) and column.format else ()
+            pattern = tuple(text for text in (column.format, *(column.formats or ())) if text is not None)
             for key, declared in {"name": (column.name,), "format": pattern, **texts}.items():
                 try:
                     "".join(declared).encode(self.read.encoding)

@@ -313,9 +313,11 @@ def _csv_cells(column: Column, values: Values, read: Read) -> Iterable[str]:
         moments = iter(column.clock.texts(np.asarray(values, np.float64)[there]))
         return [_csv_cell(next(moments), read) if is_there else gap for is_there in there.tolist()]
     if column.is_numeric:
-        if column.type == "number":
+        if (figures := column.figures) is not None:
+            show: Callable[[float], str] = lambda value: _csv_cell(figures.text(value), read)  # noqa: E731
+        elif column.type == "number":
             places = column.decimals
-            show: Callable[[float], str] = repr if places is None else f"{{:.{places}f}}".format
+            show = repr if places is None else f"{{:.{places}f}}".format
         else:
             show = "{:.0f}".format
         distinct, place = np.unique(values, return_inverse=True)

@@ -90,6 +90,7 @@ class Run:
         unit_distance: How far rows per synthetic unit lie from their noisy measurement, as a total variation distance;
             None where units are not synthetic.
         scan: What patterns of identifiers were found in the synthetic rows and their schema; None where nobody looked.
+        looked_at: How many of the synthetic rows attackers and comparisons with real rows had before them; None for all.
     """
 
     release_id: str
@@ -116,6 +117,7 @@ class Run:
     claim: tuple[Fraction, Fraction] | None = None
     unit_distance: float | None = None
     scan: Scan | None = None
+    looked_at: int | None = None
 
 
 def collect(run: Run) -> Evidence:
@@ -835,6 +837,11 @@ def _limits(run: Run) -> tuple[str, ...]:
         out.append(
             f"Attacks look at {MOST_PERSONS:,} {unit}s of each side at most, chosen by secret coins: of a larger table the "
             "numbers are of that sample."
+        )
+    if run.looked_at is not None and run.looked_at < run.rows:
+        out.append(
+            f"Attacks, and comparisons with real rows, look at the first {run.looked_at:,} synthetic rows, drawn as all "
+            "others are; more rows say no more than the model in this release."
         )
     if not run.attacks:
         out.append("No attack was run: the release was made without a holdout.")

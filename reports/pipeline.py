@@ -15,10 +15,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import attacks
 import dpsynth
@@ -44,11 +45,10 @@ from dpsynth import (
 )
 from dpsynth.counting.engines import check_source
 from dpsynth.fakes import check_fakes
-from dpsynth.fakes import write as write_rows
 from dpsynth.ledger import Entry
 from dpsynth.models.graphical import check_constraints
-from dpsynth.models.rows import RowsOnly, drawn
-from dpsynth.persons import SHARE, Dealt, UnitSizes, deal
+from dpsynth.models.rows import RowsOnly
+from dpsynth.persons import SHARE, UnitSizes
 from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.rehearsal import most_rows, rows_to_sample
@@ -56,7 +56,9 @@ from dpsynth.release import Release, Staging, check_free, commitment, write_json
 from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
-from dpsynth.trial import check_rows
+from dpsynth.synthetic import Drawn, parts_of
+from dpsynth.table import Part, write_parts
+from dpsynth.trial import MOST_ROWS, check_rows
 from reports import intoto
 from reports.collect import ChargedAttack, Run, collect, with_review
 from reports.evidence import Evidence
@@ -65,7 +67,7 @@ from reports.policy import Pinned, Policy
 from reports.render.to_html import to_html
 from reports.report import Report
 from reports.safe_harbor import scan
-from reports.utility import against_measurements, against_rows, groups_against_measurements
+from reports.utility import Tally, against_rows
 
 Progress = Callable[[str], None]
 
@@ -123,7 +125,7 @@ class Settings:
     engine: str = "memory"
 
     def __post_init__(self) -> None:
-        check_rows(self.rows)
+        check_rows(self.rows, most=MOST_ROWS)
         if not 0 <= self.held_back < 1:
             raise UsageError("--holdout must be at least 0 and below 1")
         if self.share and not _LEAST_SHARE <= self.share <= 1 - _LEAST_SHARE:
@@ -249,12 +251,11 @@ def publish(
             )
             model = seasons.with_cycles(model, curator, rho=promise.cost.rho * cycles)
             progress("sampling")
-            synthetic, records = drawn(model, settings.rows or rows_to_sample(model, schema), rng=sampling_generator())
-            sizes, dealt = None, None
-            if unit_share:
-                sizes = UnitSizes.measured(curator, rho=promise.cost.rho * unit_share)
-                dealt = deal(Records(schema, records.columns), sizes, rng=sampling_generator())
-                records = Records(records.schema, dealt.records.columns)
+            sizes = UnitSizes.measured(curator, rho=promise.cost.rho * unit_share) if unit_share else None
+            (staging.folder / "release").mkdir()
+            rows = settings.rows or rows_to_sample(model, schema)
+            written = _written(model, rows, schema, sizes, staging.folder / "release" / "synthetic.parquet")
+            records = written.first.records
             charged: tuple[ChargedAttack, ...] = ()
             if settings.share:
                 progress("counting attacks that may be published")
@@ -265,7 +266,8 @@ def publish(
                 schema=schema,
                 synthesizer=synthesizer.name,
                 choice=choice.reason,
-                rows=len(records),
+                rows=written.tally.rows,
+                looked_at=len(records),
                 purpose=settings.purpose,
                 published="gate" if settings.policy else "no gate: this release must not be published",
                 holdout=settings.held_back,
@@ -278,16 +280,16 @@ def publish(
                 ledger=ledger.extract(running=reservation),
                 ledger_verified=verified.ok,
                 anchors=anchors,
-                distances=against_measurements(synthetic, model.measurements, model.total, coarse=model.coarse),
-                groups=groups_against_measurements(synthetic, model.measurements, model.total),
+                distances=written.tally.distances(model.total),
+                groups=written.tally.groups(model.total),
                 attacks=charged,
                 claim=model.claim if isinstance(model, RowsOnly) else None,
-                unit_distance=dealt.distance(sizes) if dealt is not None and sizes is not None else None,
+                unit_distance=None if sizes is None else sizes.distance(written.units),
                 scan=scan(schema, records, on=created_at.date()),
             )
             progress("writing the release")
             evidence = collect(run).with_disclosure()
-            verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, records, model, dealt)
+            verdict, manifest = _write_release(staging.folder, run, evidence, settings.policy, model)
             if sizes is not None:
                 sizes.save(staging.folder / "release" / "model")
             _write_internal(
@@ -295,8 +297,7 @@ def publish(
                 evidence,
                 settings.policy,
                 curator,
-                synthetic,
-                records,
+                written.first,
                 focal=_measured(model, schema),
                 cost=cost,
                 entries=ledger.entries()[: run.ledger.seq + 1],
@@ -420,26 +421,49 @@ def _rows_as_persons(records: Records) -> PersonRecords:
 # ---- writing -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """The synthetic rows that a file holds by now.
+
+    Args:
+        first: The first part of them: all, unless there are very many.
+        tally: All of them, counted.
+        units: How many synthetic units have 1, 2, ... max_rows rows; shape (max_rows,).
+    """
+
+    first: Drawn
+    tally: Tally
+    units: npt.NDArray[np.int64]
+
+
+def _written(model: Model, rows: int, schema: Schema, sizes: UnitSizes | None, path: Path) -> _Written:
+    """Draws rows and writes them, part by part."""
+    tally = Tally(schema, model.measurements, coarse=model.coarse)
+    units = np.zeros(schema.unit.max_rows, dtype=np.int64)
+    parts = parts_of(model, rows, schema=schema, sizes=sizes)
+    first = next(parts)
+
+    def counted() -> Iterator[Part]:
+        for part in chain([first], parts):
+            tally.add(part.cells)
+            if part.dealt is not None:
+                units[:] += part.dealt.counts(len(units))
+            yield part.written(schema)
+
+    write_parts(counted(), path)
+    return _Written(first=first, tally=tally, units=units)
+
+
 def _write_release(
     folder: Path,
     run: Run,
     evidence: Evidence,
     policy: Policy | None,
-    records: Records,
     model: Model,
-    dealt: Dealt | None,
 ) -> tuple[Verdict | None, dict[str, object]]:
-    """Writes everything under `release/` but the manifest; returns the verdict and the manifest's facts."""
+    """Writes everything under `release/` but rows and manifest; returns the verdict and the manifest's facts."""
     target = folder / "release"
-    target.mkdir()
     shareable = evidence.shareable()
-    write_rows(
-        records,
-        run.schema,
-        target / "synthetic.parquet",
-        rng=sampling_generator(),
-        person=dealt.person if dealt else None,
-    )
     model.save(target / "model")
     _write_text(target / "schema.toml", run.schema.to_toml())
     _write_text(target / "evidence.json", shareable.to_json())
@@ -474,8 +498,7 @@ def _write_internal(
     evidence: Evidence,
     policy: Policy | None,
     curator: Curator,
-    synthetic: Table,
-    records: Records,
+    synthetic: Drawn,
     *,
     focal: Sequence[tuple[str, ...]],
     cost: Cost,
@@ -491,10 +514,12 @@ def _write_internal(
         sample = curator.review_sample()
         found = None
         if sample.control.persons:
-            found = attacks.run_suite(sample, records, focal=focal, cost=cost, seed=_ATTACK_SEED)
-        utility = against_rows(synthetic, Table.encode(sample.fit.records)) if len(sample.fit.records) else None
+            found = attacks.run_suite(sample, synthetic.records, focal=focal, cost=cost, seed=_ATTACK_SEED)
+        utility = against_rows(synthetic.cells, Table.encode(sample.fit.records)) if len(sample.fit.records) else None
         pages = _internal_pages(
-            with_review(evidence, found, utility=utility, schema=synthetic.schema, entries=entries), policy, created_at
+            with_review(evidence, found, utility=utility, schema=synthetic.cells.schema, entries=entries),
+            policy,
+            created_at,
         )
     except Exception as error:  # what fails on some rows must not change what anyone outside can see
         failed = f"the internal review failed ({type(error).__name__})"

@@ -1,7 +1,7 @@
 """How useful the synthetic table is.
 
-`against_measurements` and `groups_against_measurements` compare released rows with the noisy measurements: both are
-already private, so the result is class P1 and free. `against_rows` compares them with the true rows: class P3, for
+A `Tally` compares released rows with the noisy measurements: both are already private, so the result is class P1 and
+free. `against_rows` compares them with the true rows: class P3, for
 internal eyes.
 """
 
@@ -101,59 +101,74 @@ class Truth:
         return {ways: float(np.mean(list(found.values()))) for ways, found in parts.items() if found}
 
 
-def against_measurements(
-    synthetic: Table, measurements: Sequence[Measurement], total: float, *, coarse: Sequence[Coarse] = ()
-) -> list[Distance]:
-    """Distances of the synthetic marginals from the noisy ones, in the order of the measurements.
+class Tally:
+    """How many synthetic rows are in each cell of each measured marginal; rows come part by part.
 
-    Of what was measured twice the last counts. Tables in which merging left a column one cell are left out: they would
-    agree whatever the rows are.
+    Of what was measured twice the last counts.
 
     Args:
-        total: Estimated number of rows that were measured; turns counts into shares.
+        measurements: The noisy counts.
         coarse: The columns that follow the schema's in the measurements.
     """
-    counter = MemoryCounter(synthetic)
-    counter.coarsen(coarse)
-    declared = [*range(len(synthetic.schema.sizes)), *(made.column for made in coarse)]
-    out = []
-    for m in {m.columns: m for m in measurements}.values():
-        if len(m.columns) > 1 and min(m.values.shape) == 1:
-            continue
-        found = counter.count(m.columns) / max(1, len(synthetic))
-        tv = min(1.0, float(np.abs(found - m.values / total).sum()) / 2)
-        noise = m.values.size * m.sigma * math.sqrt(2 / math.pi) / total / 2
-        out.append(Distance(columns=tuple(declared[column] for column in m.columns), tv=tv, noise=noise))
-    return out
 
+    def __init__(self, schema: Schema, measurements: Sequence[Measurement], *, coarse: Sequence[Coarse] = ()) -> None:
+        self._schema, self._coarse = schema, coarse
+        self._measured = {m.columns: m for m in measurements}
+        self._counts = {columns: np.zeros(m.values.shape, np.int64) for columns, m in self._measured.items()}
+        self.rows = 0
 
-def groups_against_measurements(synthetic: Table, measurements: Sequence[Measurement], total: float) -> list[Group]:
-    """How large each declared group of people came out, against the noisy count of it, in the order of the schema.
+    def add(self, part: Table) -> None:
+        """Counts more rows."""
+        counter = MemoryCounter(part)
+        counter.coarsen(self._coarse)
+        for columns, count in self._counts.items():
+            count += counter.count(columns)
+        self.rows += len(part)
 
-    Groups are the values of `grouping` columns. Of a column that was measured twice the last measurement counts.
+    def distances(self, total: float) -> list[Distance]:
+        """Distances of the synthetic marginals from the noisy ones, in the order of the measurements.
 
-    Args:
-        total: Estimated number of rows that were measured; turns counts into shares.
-    """
-    ones = {m.columns[0]: m for m in measurements if len(m.columns) == 1}
-    out = []
-    for column in grouping(synthetic.schema):
-        if column not in ones:
-            continue
-        measured = ones[column]
-        found = np.bincount(synthetic.codes[:, column], minlength=synthetic.schema.sizes[column])
-        for cell, count in enumerate(measured.values.tolist()):
-            out.append(
-                Group(
-                    column=column,
-                    cell=cell,
-                    measured=min(1.0, max(0, count) / total),
-                    synthetic=float(found[cell]) / max(1, len(synthetic)),
-                    noise=measured.sigma / total,
-                    drowned=count < 10 * measured.sigma,
+        Tables in which merging left a column one cell are left out: they would agree whatever the rows are.
+
+        Args:
+            total: Estimated number of rows that were measured; turns counts into shares.
+        """
+        declared = [*range(len(self._schema.sizes)), *(made.column for made in self._coarse)]
+        out = []
+        for m in self._measured.values():
+            if len(m.columns) > 1 and min(m.values.shape) == 1:
+                continue
+            found = self._counts[m.columns] / max(1, self.rows)
+            tv = min(1.0, float(np.abs(found - m.values / total).sum()) / 2)
+            noise = m.values.size * m.sigma * math.sqrt(2 / math.pi) / total / 2
+            out.append(Distance(columns=tuple(declared[column] for column in m.columns), tv=tv, noise=noise))
+        return out
+
+    def groups(self, total: float) -> list[Group]:
+        """How large each declared group of people came out, against the noisy count of it, in the order of the schema.
+
+        Groups are the values of `grouping` columns.
+
+        Args:
+            total: As for `distances`.
+        """
+        out = []
+        for column in grouping(self._schema):
+            if (column,) not in self._measured:
+                continue
+            measured, found = self._measured[column,], self._counts[column,]
+            for cell, count in enumerate(measured.values.tolist()):
+                out.append(
+                    Group(
+                        column=column,
+                        cell=cell,
+                        measured=min(1.0, max(0, count) / total),
+                        synthetic=float(found[cell]) / max(1, self.rows),
+                        noise=measured.sigma / total,
+                        drowned=count < 10 * measured.sigma,
+                    )
                 )
-            )
-    return out
+        return out
 
 
 def grouping(schema: Schema) -> list[int]:

@@ -1,7 +1,7 @@
 """Rows in a DuckDB table on disk: for tables that are larger than memory.
 
-The rows are encoded once, block by block, into a database in a folder of its own (mode 0700), which is
-removed with the store, also after a failure. DuckDB keeps to a memory limit and sorts on disk.
+The rows are encoded once, block by block, into a database in a private folder of its own, which is removed with the
+store, also after a failure. DuckDB keeps to a memory limit and sorts on disk.
 
 Bounding looks at units with too many rows alone: their rows come out by unit, each with the number of equal rows of the
 same unit before it, and a unit keeps those with the smallest lots, as in memory (`dpsynth.split`).
@@ -9,13 +9,9 @@ same unit before it, and a unit keeps those with the smallest lots, as in memory
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import finalize
 
 import duckdb
 import numpy as np
@@ -26,10 +22,11 @@ from dpsynth.counting.sql import SqlStore
 from dpsynth.errors import OperationError
 from dpsynth.reading import BLOCK_ROWS, Block
 from dpsynth.schema import Schema
+from dpsynth.scratch import Scratch, private_files
 
 _TABLE = "kept_rows"
-MEMORY = "2GB"
-"""What DuckDB may hold; blocks that are encoded, kept counts and the review sample come on top, together below 2 GB."""
+MEMORY = "1GB"
+"""What DuckDB may hold; blocks that are encoded, kept counts and the review sample come on top (docs/scaling.md)."""
 
 
 class DuckDBStore(SqlStore):
@@ -44,11 +41,11 @@ class DuckDBStore(SqlStore):
 
     def __init__(self, blocks: Iterable[Block], layout: Layout) -> None:
         super().__init__(layout, table=_TABLE)
-        self._folder = Path(tempfile.mkdtemp(prefix="dpsynth-"))  # mode 0700 from the start
-        self._removed = finalize(self, _remove, self._folder, os.getpid())  # also when Python ends
+        with _quietly():
+            self._scratch = Scratch()
         try:
             with _quietly():
-                self._connection = _private_database(self._folder)
+                self._connection = _private_database(self._scratch.path)
                 self._fill(blocks)
                 if layout.by_unit:
                     self._bound()
@@ -61,7 +58,7 @@ class DuckDBStore(SqlStore):
     def close(self) -> None:
         if hasattr(self, "_connection"):
             self._connection.close()
-        self._removed()
+        self._scratch.remove()
 
     def _arrow(self, sql: str) -> pa.Table:
         with self._lock, _quietly():
@@ -154,41 +151,34 @@ def _beyond(held: list[tuple[bytes, int]], most: int) -> list[int]:
     return lost
 
 
-def _remove(folder: Path, process: int) -> None:
-    """Removes the rows, unless this is a child of the process that made them."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _places(batch: pa.RecordBatch) -> np.ndarray:
     return np.asarray(batch.column("place"))
 
 
 def _private_database(folder: Path) -> duckdb.DuckDBPyConnection:
-    """A database that only this user can read."""
-    mask = os.umask(0o077)
-    try:
-        connection = duckdb.connect(
-            str(folder / "rows.duckdb"),
-            config={
-                "memory_limit": MEMORY,
-                "temp_directory": str(folder / "sorting"),
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            },
-        )
-    finally:
-        os.umask(mask)
+    connection = duckdb.connect(
+        str(folder / "rows.duckdb"),
+        config={
+            "memory_limit": MEMORY,
+            "temp_directory": str(folder / "sorting"),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        },
+    )
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET preserve_insertion_order = true")
+    connection.execute(
+        "PRAGMA disable_checkpoint_on_shutdown"
+    )  # the file is removed: putting it in order would be waste
     return connection
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """An engine's own words may quote rows."""
+    """An engine's own words may quote rows. What it writes meanwhile only the user can read."""
     try:
-        yield
+        with private_files():
+            yield
     except (duckdb.Error, pa.ArrowException, OSError):
         raise OperationError(
             "the rows could not be kept or counted on disk: is there room in the temporary folder?"

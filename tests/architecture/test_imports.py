@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
 LAYERS = (
-    ("version", "errors", "canonical", "adapters"),
+    ("version", "errors", "canonical", "scratch", "adapters"),
     ("randomness", "privacy"),
-    ("binning", "coarsening", "patterns", "dates", "density"),
+    ("binning", "coarsening", "patterns", "dates", "figures", "density"),
     ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),
     ("table",),
     ("reading",),
@@ -28,7 +28,9 @@ LAYERS = (
     ("curator",),
     ("models", "discovery"),
     ("synthesizers", "neural"),
-    ("rehearsal", "persons"),
+    ("persons",),
+    ("synthetic",),
+    ("rehearsal",),
     ("release",),
 )
 """Rooms of dpsynth from the ground up: each imports from those before it and from its own line only."""

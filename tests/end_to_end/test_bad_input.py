@@ -218,7 +218,7 @@ def test_disk_full_after_the_reservation(case, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dpsynth.table.Records.write", full)
+    monkeypatch.setattr("reports.pipeline.write_parts", full)
     before = case.listing()
     assert case.release() == 6
     assert one_sentence("\n".join(case.stderr.splitlines()[-1:]))
@@ -228,8 +228,8 @@ def test_disk_full_after_the_reservation(case, monkeypatch: pytest.MonkeyPatch) 
 
 def test_kill_after_the_reservation(case, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     script = (
-        "import os, signal, sys; import dpsynth.table; from dpsynth.cli.main import run;"
-        "dpsynth.table.Records.write = lambda *a, **words: os.kill(os.getpid(), signal.SIGKILL); sys.exit(run(sys.argv[1:]))"
+        "import os, signal, sys; import reports.pipeline; from dpsynth.cli.main import run;"
+        "reports.pipeline.write_parts = lambda *a, **words: os.kill(os.getpid(), signal.SIGKILL); sys.exit(run(sys.argv[1:]))"
     )
     words = ["release", case.data, "--schema", case.schema, "--ledger", case.ledger, "--epsilon", "1", "--delta", "1e-6",
              "--out", case.out]  # fmt: skip

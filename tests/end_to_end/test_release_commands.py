@@ -154,7 +154,7 @@ def test_ledger_verify_against_a_report(released) -> None:  # type: ignore[no-un
 
 
 def test_sample_draws_more_rows_for_free(released, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("dpsynth.cli.sample.AT_ONCE", 10)  # in parts, as a large sample is
+    monkeypatch.setattr("dpsynth.synthetic.AT_ONCE", 10)  # in parts, as a large sample is
     before = released.extract().seq
     for name in ("more.csv", "more.parquet"):
         assert released("sample", released.out, "--rows", 25, "--out", released.folder / name) == 0

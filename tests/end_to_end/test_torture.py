@@ -152,8 +152,8 @@ FACTS: dict[str, Fact] = {
     "balance": number(0, 40_000, decimals=2),
     "paid_late_fees": number(0, 100, decimals=2),
     "icd_code": TEXT,
-    "amount_str": TEXT,
-    "pct_str": TEXT,
+    "amount_str": number(0, 50_000),
+    "pct_str": number(0, 40),
     "zero_inflated": {"type": "number", "edges": [0, 0.01, 10, 100, 1000, 1_000_000], "decimals": 2},
     "heavy_tail": {"type": "number", "edges": [0, 1, 10, 100, 1000, 10_000, 1_000_000]},
     "with_inf": number(-5, 5),
@@ -257,6 +257,18 @@ def test_every_released_column_has_its_declared_type_and_stays_in_its_domain(rel
             assert len(there) == 0 or (edges[0] <= there.min() and there.max() <= edges[-1]), column.name
         elif column.type != "boolean":
             assert set(there) <= set(column.labels), column.name
+
+
+def test_numbers_with_signs_and_dates_in_three_spellings_are_read(released: tuple[Path, str]) -> None:
+    """The draft says how they are written; what comes back is typed, and near the truth."""
+    schema = Schema.load(released[0] / "out" / "release" / "schema.toml")
+    frame = pd.read_parquet(released[0] / "out" / "release" / "synthetic.parquet")
+    assert (schema.column("amount_str").format, schema.column("pct_str").format) == ("$1,234.00", "1234.00%")
+    assert sorted(schema.column("event_date_str").formats or ()) == ["%Y-%m-%d", "%b %d, %Y", "%d/%m/%Y"]
+    true = pd.read_parquet(TABLE, columns=["loan_amount", "interest_rate"])
+    assert frame["amount_str"].mean() == pytest.approx(true["loan_amount"].mean(), rel=0.2)
+    assert frame["pct_str"].mean() == pytest.approx(true["interest_rate"].mean(), rel=0.2)
+    assert frame["event_date_str"].isna().mean() < 0.1
 
 
 def test_every_released_row_keeps_the_rules(released: tuple[Path, str]) -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 HEADER = "who,name,email,mrn,note,age,town,cost,ill"
@@ -99,6 +100,34 @@ def test_a_release_with_fakes_and_persons(written):
             [(a["id"], a["estimate"]) for a in json.loads(written.stdout)["attacks"] if a["id"] == "exact_match"]
         )
     assert estimates[0] == estimates[1]
+
+
+RULE = """
+[[constraint]]
+implies = { if = "town == 'A'", then = "ill == false" }
+"""
+
+
+def test_a_release_of_many_rows_is_made_in_parts(written, monkeypatch):
+    """What holds over all rows holds over all parts; attacks say that they look at the first of them."""
+    written.schema.write_text(written.schema.read_text() + RULE)
+    monkeypatch.setattr("dpsynth.synthetic.AT_ONCE", 350)
+    assert written.release("--holdout", "0.4", "--rows", 1000, "--synthesizer", "mst") in (0, 4), written.stderr
+    path = written.out / "release" / "synthetic.parquet"
+    assert pq.ParquetFile(path).num_row_groups == 3
+    frame = pd.read_parquet(path)
+    assert len(frame) == 1000
+    check(frame)
+    assert not frame.loc[frame["town"] == "A", "ill"].any()
+    assert sorted(set(frame["who"])) == list(range(1, frame["who"].nunique() + 1))
+    evidence = json.loads((written.out / "release" / "evidence.json").read_text())
+    assert evidence["release"]["rows"]["v"] == 1000
+    assert any("look at the first 350 synthetic rows" in text for text in evidence["limits"]["v"])
+    ones = {town: (frame["town"] == town).mean() for town in "ABCD"}
+    groups = {g["value"]["v"]: g["synthetic"]["v"] for g in evidence["utility"]["groups"] if g["column"]["v"] == "town"}
+    assert groups == pytest.approx(ones)
+    assert evidence["utility"]["unit_rows"]["v"] < 0.1
+    assert written("verify", written.out) == 0
 
 
 def test_fakes_that_cannot_be_made_are_refused_before_anything_is_charged(written):

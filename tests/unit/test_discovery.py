@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsynth import Curator, Schema
-from dpsynth.discovery import budget_for, discover, share_for
+from dpsynth.discovery import _Cells, _merged, _numbers, budget_for, discover, share_for
 from dpsynth.errors import BudgetExceeded, IncompleteSchema, SchemaError
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.partition_selection import PartitionSelection
@@ -167,6 +168,33 @@ def test_a_heavy_zero_has_a_bin_of_its_own() -> None:
     assert bins.interval(0)[1] < 1e-300
     drawn = bins.decode(np.zeros(10, dtype=np.int32), rng=np.random.default_rng(0))
     assert not drawn.any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_of_a_small_table_cut_little_off(seed: int) -> None:
+    """Ages of 4,800 people, noise of 73 and 126 on each count: no bound of these six cuts off a seventh of the rows."""
+    rng = np.random.default_rng(seed)
+    ages = np.floor(rng.beta(1.3, 1.6, size=4_800) * 95)
+
+    class Noisy:
+        unit = SimpleNamespace(l2_squared=1)
+
+        def find_rows(self, name: str, edges: np.ndarray, mechanism: DiscreteGaussian) -> np.ndarray:
+            inner = np.concatenate([[-np.inf], edges[1:-1], [np.inf]])
+            exact = np.histogram(ages, inner)[0]
+            return exact + np.rint(rng.normal(scale=mechanism.sigma, size=len(exact))).astype(np.int64)
+
+    column = Column(name="age", type="integer", discover=("minimum", "maximum", "bins"))
+    found = _numbers(Noisy(), column, rho=Fraction(1, 5_300)).column  # type: ignore[arg-type]
+    low, high = found.binning.edges[0], found.binning.edges[-1]
+    assert ((ages < low) | (ages > high)).mean() < 1 / 7
+    assert low >= -10
+    assert high <= 500
+
+
+def test_a_heavy_value_behind_nothing_has_a_bin_of_its_own() -> None:
+    cells = _Cells(np.array([463.0, 500.0, 501.0, 502.0]), np.array([1_200.0, 0.0, 3_400.0]), np.full(3, 100.0))
+    assert _merged(cells, 4)[-3:] == [500.0, 501.0, 502.0]
 
 
 DATES = """

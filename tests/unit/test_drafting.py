@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +17,8 @@ from dpsynth.schema import Schema
 NAMES = "person_id,First Name,e-mail,homePhone,SSN,iban,age,sex,ZIP,dob,annual_income,diagnosis,is_smoker,education,visits,notes,mystery"
 
 
-def drafted(path: Path, unit: str | None = None) -> Schema:
-    text = draft(path, unit=unit)
+def drafted(path: Path, unit: str | None = None, *, names_only: bool = False) -> Schema:
+    text = draft(path, unit=unit, names_only=names_only)
     schema = Schema.parse(text)
     with pytest.raises(IncompleteSchema, match="draft"):
         schema.require_complete()
@@ -128,6 +129,55 @@ def test_a_span_of_time_is_none_by_its_name_alone(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("time_in_hospital,event_time\n1,x\n")
     assert [column.type for column in Schema.parse(draft(path, names_only=True)).columns] == ["category", "datetime"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("paid", ["$3,000.00", "-$5.00", "($12.50)"], ("number", "$1,234.00")),
+        ("paid", ["1.234,5 €", "7 €"], ("number", "1.234,0 €")),
+        ("paid", ["1.234€", "7€"], ("integer", "1.234€")),
+        ("word", ["5.32%", "11.9%"], ("number", "1234.00%")),
+        ("word", ["0.125%", "0.250%"], ("number", "1234.000%")),
+        ("word", ["12 345", "7"], ("integer", "1 234")),
+        ("word", ["1,5", "-2,25"], ("number", "1234,00")),
+        ("word", ["1.5", "-2"], ("category", None)),
+        ("word", ["$", "$5"], ("category", None)),
+        ("word", ["$5", "€5"], ("category", None)),
+        ("word", ["", "NA"], ("category", None)),
+        ("bmi", ["$5", "x"], ("number", None)),
+    ],
+)
+def test_how_numbers_are_written_becomes_a_format(tmp_path, name, values, expected):
+    pq.write_table(pa.table({name: pa.array(values, pa.string())}), tmp_path / "t.parquet")
+    pd.DataFrame({name: values, "b": "x"}).to_csv(tmp_path / "t.csv", index=False)
+    found = drafted(tmp_path / "t.csv").column(name)
+    assert (found.type, found.format) == expected
+    if name == "word":
+        again = drafted(tmp_path / "t.parquet").column(name)
+        assert (again.type, again.format) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("date", ["2020-01-31", "2020-02-01"], None),
+        ("date", ["31/01/2020", "02/03/2020"], ("%d/%m/%Y",)),
+        ("date", ["01/31/2020", "02/03/2020"], ("%m/%d/%Y",)),
+        ("date", ["31/01/2020", "2020-02-01", "02/03/2020", "Feb 01, 2020"], ("%d/%m/%Y", "%Y-%m-%d", "%b %d, %Y")),
+        ("date", ["31/01/2020", "soon"], None),
+        ("timestamp", ["2020-01-31 10:00:00"], ("%Y-%m-%d %H:%M:%S",)),
+        ("timestamp", ["31.01.2020 10:00", "31.01.2020 11:59"], ("%d.%m.%Y %H:%M",)),
+    ],
+)
+def test_how_dates_are_written_becomes_a_format(tmp_path, name, values, expected):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({name: values, "b": "x"}).to_csv(path, index=False)
+    column = drafted(path).column(name)
+    assert column.is_time
+    assert (column.formats or (column.format and (column.format,))) == expected
+    assert not any(value in draft(path) for value in values)
+    assert drafted(path, names_only=True).column(name).formats is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

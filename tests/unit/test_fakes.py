@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chisquare
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
 from dpsynth.errors import OperationError, SchemaError, UsageError
-from dpsynth.fakes import check_fakes, fakes, write
+from dpsynth.fakes import Fakes, _Order, check_fakes
 from dpsynth.patterns import KINDS, NEVER_UNIQUE, Pattern
 from dpsynth.schema import Column, Schema
 from dpsynth.table import Records
@@ -31,8 +32,13 @@ def column(format: str, **more: object) -> Column:
     return Column(name=format, type="identifier", format=format, **more)  # type: ignore[arg-type]
 
 
+def write(records: Records, path: Path) -> None:
+    fakes = Fakes(records.schema, len(records), rng=np.random.default_rng(0)).part(len(records))
+    records.write(path, fakes=fakes)
+
+
 def made(rows: int, *columns: Column, seed: int = 0) -> dict[str, list[str]]:
-    found = fakes(schema_of(*columns), rows, rng=np.random.default_rng(seed))
+    found = Fakes(schema_of(*columns), rows, rng=np.random.default_rng(seed)).part(rows)
     return {name: array.to_pylist() for name, array in found.items()}
 
 
@@ -62,6 +68,48 @@ def test_what_must_differ_differs(kind):
     """Far more rows than there are first names, phones for fiction, or addresses for documentation."""
     (texts,) = made(100_000, column(kind, unique=True)).values()
     assert len(set(texts)) == 100_000
+
+
+UNIQUE = [kind for kind in KINDS if kind not in NEVER_UNIQUE]
+
+
+@pytest.mark.parametrize("format", [*UNIQUE, "?##-#", "????????????????????-#"])
+def test_what_must_differ_differs_over_all_parts(format):
+    """Parts of many sizes, none and one included; more rows than there are phone numbers for fiction in the last."""
+    parts = [1, 0, 5000, 18_999, *([70_000] if format in ("phone", "first_name") else [])]
+    filling = Fakes(schema_of(column(format, unique=True)), sum(parts), rng=np.random.default_rng(3))
+    texts = [text for rows in parts for text in filling.part(rows)[format].to_pylist()]
+    assert len(set(texts)) == len(texts) == sum(parts)
+
+
+def test_without_a_memory_parts_would_repeat_each_other():
+    apart = [made(13_000, column("?##-#", unique=True), seed=seed)["?##-#"] for seed in (1, 2)]
+    assert set(apart[0]) & set(apart[1])
+
+
+def test_persons_are_numbered_over_all_parts():
+    schema = Schema(table="t", columns=(FLAG,), entity="person", unit_column="who", max_rows=3, synthetic_units=True)
+    filling = Fakes(schema, 7, rng=np.random.default_rng(0))
+    first = filling.part(4, np.array([0, 1, 1, 0]))["who"].to_pylist()
+    second = filling.part(3, np.array([2, 0, 1]))["who"].to_pylist()
+    assert (set(first), set(second)) == ({1, 2}, {3, 4, 5})
+    assert first[0] == first[3] != first[1] == first[2]
+
+
+@pytest.mark.parametrize("below", [1, 2, 3, 10, 63, 64, 65, 1000])
+def test_an_order_has_every_number_once_before_any_again(below):
+    order = _Order(below, rng=np.random.default_rng(below))
+    drawn = np.concatenate([order.take(n) for n in (0, 1, below - 1, below, below // 2, below - below // 2)])
+    assert [sorted(part.tolist()) for part in np.split(drawn, 3)] == [list(range(below))] * 3
+
+
+def test_numbers_in_order_are_spread_out():
+    """Of 20 draws of 5,000 numbers the places of each digit are uniform. False-alarm rate 1e-9 in all."""
+    found = np.concatenate([_Order(10**11, rng=np.random.default_rng(n)).take(5000) for n in range(20)])
+    for shift in (10**10, 10**5, 1):
+        counts = np.bincount(found // shift % 10, minlength=10)
+        assert chisquare(counts).pvalue > 3e-10
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.02
 
 
 def test_numbers_are_well_formed_and_nobodys():
@@ -142,7 +190,7 @@ def test_what_cannot_be_made_is_refused_beforehand(monkeypatch):
     with pytest.raises(UsageError, match="fewer texts than the 101 rows that must differ"):
         check_fakes(short, 101)
     with pytest.raises(OperationError, match="more rows were made than its format has texts"):
-        fakes(short, 101, rng=np.random.default_rng(0))
+        Fakes(short, 101, rng=np.random.default_rng(0)).part(101)
     with pytest.raises(SchemaError, match="does not know the locale 'xx_XX'"):
         check_fakes(schema_of(column("name", locale="xx_XX")), 1)
 
@@ -166,12 +214,12 @@ def test_files_have_the_columns_in_the_schemas_order(tmp_path: Path, suffix):
     )
     records = Records(schema, {"flag": np.array([0, 1, 1], dtype=np.int32)})
     path = tmp_path / f"s.{suffix}"
-    write(records, schema, path, rng=np.random.default_rng(0))
+    write(records, path)
     frame = pd.read_csv(path) if suffix == "csv" else pd.read_parquet(path)
     assert list(frame.columns) == ["email", "flag", "A-##"]
     assert frame["email"].str.contains("@example").all()
     assert frame["flag"].tolist() == [False, True, True]
-    write(Records.empty(schema), schema, path, rng=np.random.default_rng(0))
+    write(Records.empty(schema), path)
     frame = pd.read_csv(path) if suffix == "csv" else pd.read_parquet(path)
     assert (list(frame.columns), len(frame)) == (["email", "flag", "A-##"], 0)
 
@@ -182,5 +230,5 @@ def test_a_file_that_cannot_hold_the_fakes_is_refused(tmp_path):
     schema = Schema(table="t", columns=(FLAG, column("name", locale="ja_JP")), read=Read(encoding="ascii"))
     records = Records(schema, {"flag": np.zeros(20, dtype=np.int32)})
     with pytest.raises(UsageError, match="cannot hold the fakes"):
-        write(records, schema, tmp_path / "s.csv", rng=np.random.default_rng(0))
+        write(records, tmp_path / "s.csv")
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import IntegrityError
-from dpsynth.fakes import fakes
+from dpsynth.fakes import Fakes
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.persons import UnitSizes, deal
 from dpsynth.schema import Column, Constraint, Schema
@@ -53,8 +53,9 @@ def test_rows_per_person_follow_the_counts(counts):
     assert dealt.sizes.sum() == 6000
     assert dealt.sizes.min() >= 1
     assert dealt.sizes.max() <= 5
-    assert dealt.distance(measured) < 0.03
-    assert dealt.distance(sizes(*counts[::-1])) > 0.3 or counts == counts[::-1]
+    assert dealt.counts(5).sum() == len(dealt.sizes)
+    assert measured.distance(dealt.counts(5)) < 0.03
+    assert sizes(*counts[::-1]).distance(dealt.counts(5)) > 0.3 or counts == counts[::-1]
 
 
 def test_constant_columns_are_constant_and_rows_stay_in_their_cells():
@@ -150,13 +151,14 @@ def test_fakes_of_a_person_are_those_of_a_person():
     schema = schema_of(*COLUMNS, *more)
     person = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 3))
     made = {
-        n: np.array(a.to_pylist()) for n, a in fakes(schema, 300, rng=np.random.default_rng(1), person=person).items()
+        n: np.array(a.to_pylist())
+        for n, a in Fakes(schema, 300, rng=np.random.default_rng(1)).part(300, person).items()
     }
     assert list(made) == ["who", "name", "email", "visit"]
     for name in ("who", "name", "email"):  # an e-mail address follows the name beside it
         assert all(len(set(made[name][person == n])) == 1 for n in range(100))
     assert len(set(made["who"])) == len(set(made["name"])) == 100
     assert len(set(made["visit"])) == 300
-    plain = fakes(schema_of(*COLUMNS), 300, rng=np.random.default_rng(1), person=person)["who"].to_pylist()
+    plain = Fakes(schema_of(*COLUMNS), 300, rng=np.random.default_rng(1)).part(300, person)["who"].to_pylist()
     assert set(plain) == set(range(1, 101))
     assert all(len({plain[row] for row in np.flatnonzero(person == n)}) == 1 for n in range(100))

@@ -36,6 +36,7 @@ from dpsynth import (
     UsageError,
     read_for_attack,
 )
+from dpsynth.persons import SHARE
 from dpsynth.reading import read_frame
 from dpsynth.rehearsal import rows_to_sample
 from dpsynth.synthesizers.base import Marginals
@@ -114,6 +115,36 @@ def test_rows_are_those_of_a_release(schema: Schema, frame: pd.DataFrame) -> Non
     assert len(rehearsal(schema, rows=7).run(frame).rows) == 7
     model: Any = type("M", (), {"total": 1e12})()
     assert rows_to_sample(model, schema) == 20_000_000
+
+
+def test_persons_are_counted_and_dealt_as_in_a_release(schema: Schema, make_frame: MakeFrame) -> None:
+    """Their part of the budget is a release's, their counts are there to be read, and constant columns are constant."""
+    from reports.pipeline import Settings
+
+    first, *others = schema.columns
+    synthetic = replace(schema, synthetic_units=True, columns=(replace(first, per_unit=True), *others))
+    rng = np.random.default_rng(0)
+    frame = make_frame(rng.integers(2, size=(400, 3)), columns=3, who=np.repeat(np.arange(200), 2))
+    budgets: list[Cost] = []
+    game = rehearsal(synthetic, Spy(lambda curator, budget, model: budgets.append(budget)), epsilon=20)
+    trial = game.run(frame)
+    promise = Settings(epsilon=20, delta="1e-6").promise.cost
+    assert budgets == [promise.share(1 - SHARE)]
+    assert game.cost == promise.share(1 - SHARE) + promise.share(SHARE)
+    assert len(trial.sizes) == synthetic.max_rows == 2
+    assert np.abs(np.array(trial.sizes) - [0, 200]).max() < 8 * trial.sizes_sigma
+    assert rehearsal(schema).run(frame).sizes == ()
+
+
+def test_what_a_ledger_sets_aside_limits_discovery(make_schema: MakeSchema) -> None:
+    plain = make_schema((3, 2))
+    first = replace(plain.columns[0], values=None, unknown="other", discover=("values",))
+    opened = replace(plain, columns=(first, *plain.columns[1:]))
+    free, bound = (rehearsal(opened, most_delta0=most).cost for most in (None, Fraction(1, 10**9)))
+    assert free is not None
+    assert bound is not None
+    assert bound.delta0 == Fraction(1, 10**10) < free.delta0
+    assert bound.rho == free.rho
 
 
 def test_noise_is_fresh_every_time(schema: Schema, frame: pd.DataFrame) -> None:

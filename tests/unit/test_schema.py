@@ -262,7 +262,7 @@ def test_sizes(keys, size):
         ('type = "boolean"\nminimum = 0', ["minimum does not apply", "boolean"]),
         ('type = "integer"\ndecimals = 2', ["decimals does not apply", "integer"]),
         ('type = "number"\nvalues = ["a"]', ["values does not apply", "number"]),
-        ('type = "number"\nformat = "x"', ["format does not apply"]),
+        ('type = "number"\nformat = "x"', ["format of a number must show how 1234 is written"]),
         ('type = "text"\nunknown = "drop_row"', ["unknown does not apply"]),
         ('type = "number"\nminimum = 1\nmaximum = 1', ["minimum must lie below maximum"]),
         ('type = "number"\nminimum = 2\nmaximum = 1', ["minimum must lie below maximum"]),

@@ -8,7 +8,7 @@ thirds of a rho: for Gaussian noise of exactly the claimed size the chance is be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,8 @@ from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
 from attacks.intervals import epsilon_lower_bound
 from attacks.neighbours import Pair, worst_cases
 from benchmarks import mistakes
-from dpsynth import SYNTHESIZERS, Cost, DiscreteGaussian, Model, NoisyMax, PrivacyUnit, Schema, Table
+from dpsynth import SYNTHESIZERS, Cost, DiscreteGaussian, Model, NoisyMax, PrivacyUnit, Rehearsal, Schema, Table
+from dpsynth.counting.memory import MemoryStore
 from dpsynth.synthesizers.base import Marginals
 
 OpenCurator = Callable[..., Any]
@@ -421,3 +422,25 @@ def test_every_recipe_spends_what_it_states_and_never_more_than_its_budget(
         assert stated(model) <= total
         for m in model.measurements:
             assert m.cost in curator._reservation.spent
+
+
+# ---- rows per person ---------------------------------------------------------------------------------------------
+
+MANY_ROWS = 400
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_rows_per_person_that_are_counted_by_row_are_caught(planted: bool, make_schema: MakeSchema) -> None:
+    """In a rehearsal of the whole pipeline. Fault: a cell holds the rows of its persons, with noise for one person."""
+    schema = replace(make_schema((2, 2), max_rows=MANY_ROWS), synthetic_units=True)
+    rehearsal = Rehearsal(schema, synthesizer="independent", epsilon=2, delta="1e-6")
+    claim = Claim(epsilon=rehearsal.epsilon, delta=rehearsal.delta, cost=rehearsal.cost)
+    pair = pair_of(schema, "alone")
+    honest = MemoryStore.unit_sizes
+
+    def by_row(store: MemoryStore) -> Any:
+        return honest(store) * np.arange(1, MANY_ROWS + 1)
+
+    with mock.patch.object(MemoryStore, "unit_sizes", by_row if planted else honest):
+        result = play(pair, rehearsal.run, NoisyCounts(pair), claim=claim, fits=FEW)
+    assert result.exceeds == planted

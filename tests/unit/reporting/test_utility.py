@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dpsynth import Column, Cost, Measurement, Schema, Table
-from reports.utility import against_measurements, against_rows, groups_against_measurements
+from reports.utility import Group, Tally, against_rows
 
 SCHEMA = Schema(
     table="test",
@@ -31,10 +31,16 @@ def measured(column: int, *values: int, sigma: int = 1) -> Measurement:
     )
 
 
+def groups_of(rows: Table, measurements: list[Measurement], total: float) -> list[Group]:
+    tally = Tally(SCHEMA, measurements)
+    tally.add(rows)
+    return tally.groups(total)
+
+
 def test_groups_are_the_values_of_columns_with_a_role_and_few_values() -> None:
     rows = table(*[(0, 0, 0, 0)] * 3, (1, 2, 1, 1))
     every = [measured(0, 75, 25), measured(1, 90, -3, 10), measured(2, 50, 25, 25), measured(3, 25, 25, 25, 25)]
-    groups = groups_against_measurements(rows, every, 100.0)
+    groups = groups_of(rows, every, 100.0)
     assert [(group.column, group.cell) for group in groups] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
     assert [group.measured for group in groups] == [0.75, 0.25, 0.9, 0.0, 0.1]
     assert [group.synthetic for group in groups] == [0.75, 0.25, 0.75, 0.0, 0.25]
@@ -43,18 +49,35 @@ def test_groups_are_the_values_of_columns_with_a_role_and_few_values() -> None:
 
 @pytest.mark.parametrize(("count", "drowned"), [(49, True), (50, False)])
 def test_a_group_below_ten_standard_deviations_is_drowned(count: int, drowned: bool) -> None:
-    (first, _) = groups_against_measurements(table((0, 0, 0, 0)), [measured(0, count, 1000, sigma=5)], 1000.0)
+    (first, _) = groups_of(table((0, 0, 0, 0)), [measured(0, count, 1000, sigma=5)], 1000.0)
     assert first.drowned == drowned
 
 
 def test_the_last_measurement_of_a_column_counts() -> None:
     twice = [measured(0, 10, 90), measured(0, 40, 60)]
-    assert [group.measured for group in groups_against_measurements(table(), twice, 100.0)] == [0.4, 0.6]
+    assert [group.measured for group in groups_of(table(), twice, 100.0)] == [0.4, 0.6]
 
 
 def test_no_measurement_no_group() -> None:
-    assert groups_against_measurements(table((0, 0, 0, 0)), [], 1.0) == []
-    assert against_measurements(table((0, 0, 0, 0)), [], 1.0) == []
+    assert groups_of(table((0, 0, 0, 0)), [], 1.0) == []
+    assert Tally(SCHEMA, []).distances(1.0) == []
+
+
+def test_rows_count_the_same_in_one_part_and_in_many() -> None:
+    rng = np.random.default_rng(0)
+    rows = Table(SCHEMA, rng.integers(SCHEMA.sizes, size=(1000, 4)).astype(np.int32))
+    pair = Measurement(
+        columns=(0, 3), values=rng.integers(100, size=(2, 4)), sigma_squared=Fraction(9), cost=Cost.zero()
+    )
+    every = [measured(0, 700, 300), measured(1, 400, 300, 300), pair]
+    whole, parts = Tally(SCHEMA, every), Tally(SCHEMA, every)
+    whole.add(rows)
+    for part in np.split(rows.codes, [1, 400, 400, 999]):
+        parts.add(Table(SCHEMA, part))
+    assert parts.rows == whole.rows == 1000
+    assert parts.distances(900.0) == whole.distances(900.0)
+    assert parts.groups(900.0) == whole.groups(900.0)
+    assert whole.groups(900.0) != Tally(SCHEMA, every).groups(900.0)
 
 
 def test_distances_from_true_rows_by_column_pair_and_group() -> None:
