@@ -222,7 +222,16 @@ def is_manifest(path: Path) -> bool:
 
 
 def anchor_in(path: Path) -> Anchor | None:
-    """The ledger head that a manifest, an evidence file or a report names, if it names one.
+    """The ledger head that a manifest, an evidence file or a report names, if it names one; of several the first.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    return next(iter(anchors_in(path)), None)
+
+
+def anchors_in(path: Path) -> tuple[Anchor, ...]:
+    """The heads of all ledgers that a manifest names, or the one that an evidence file or a report names.
 
     Raises:
         UsageError: the file cannot be read.
@@ -232,13 +241,18 @@ def anchor_in(path: Path) -> Anchor | None:
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"{path} cannot be read: give a manifest.json, an evidence.json or a report.html") from None
     try:
-        ledger = json.loads(text)["ledger"]
-        parts = [ledger[key] for key in ("ledger_id", "seq", "head")]
-        values = [part["v"] if isinstance(part, dict) else part for part in parts]
-        return Anchor(str(values[0]), int(values[1]), str(values[2]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        data = json.loads(text)
+        return tuple(map(_anchor, (data["ledger"], *data.get("other_ledgers", ()))))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         found = re.search(r'<meta name="dpsynth-ledger" content="([0-9a-f-]+):(\d+):([0-9a-f]{64})"', text)
-        return Anchor(found[1], int(found[2]), found[3]) if found else None
+        return (Anchor(found[1], int(found[2]), found[3]),) if found else ()
+
+
+def _anchor(ledger: Any) -> Anchor:
+    """The head in a manifest, where values stand alone, or in evidence, where each is a leaf."""
+    parts = [ledger[key] for key in ("ledger_id", "seq", "head")]
+    values = [part["v"] if isinstance(part, dict) else part for part in parts]
+    return Anchor(str(values[0]), int(values[1]), str(values[2]))
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, TypeAlias
 from dpsynth.canonical import canonical
 from dpsynth.errors import IntegrityError, OperationError, UsageError
 from dpsynth.release import ATTESTATIONS, Release, sha256
-from reports.signing import PublicKey, SigningKey, read_file
+from dpsynth.signing import PublicKey, SigningKey, read_file
 
 Decision: TypeAlias = Literal["approve", "reject"]
 

@@ -16,13 +16,13 @@ import dpsynth
 from dpsynth.errors import DpsynthError, IntegrityError
 from dpsynth.ledger import Anchor
 from dpsynth.release import STATEMENTS, Checked, Release, anchor_in, sha256, write_signature
+from dpsynth.signing import PublicKey, SigningKey
 from reports import intoto
 from reports.agreement import contradictions
 from reports.attestation import Attestation, Record, Subject
 from reports.evidence import Evidence
 from reports.gate import decide, weigh
 from reports.policy import Policy
-from reports.signing import PublicKey, SigningKey
 
 KIND: Final = "application/vnd.dpsynth.manifest+json"
 

@@ -23,10 +23,10 @@ from dpsynth.discovery import Discovered
 from dpsynth.ledger import Entry
 from dpsynth.privacy import NANO, ORDERS
 from dpsynth.schema import DISCOVER
+from dpsynth.signing import PublicKey
 from reports.evidence import Evidence, Leaf
 from reports.paths import APPROXIMATE, CLAIMED, MOST_PAIRS, RENYI, UNSIGNED, ZCDP
 from reports.safe_harbor import Scan
-from reports.signing import PublicKey
 from reports.utility import Distance, Group, Truth
 
 _FPRS = (0.001, 0.01, 0.05, 0.1)
@@ -79,7 +79,8 @@ class Run:
         implementation: How far the synthesizer keeps its promise.
         spending: What was spent on what, summed by purpose.
         seq: The ledger entry that paid for everything.
-        ledger: The ledger after the reservation.
+        ledger: The ledger after the reservation; of several, the first of `by_loss`.
+        other_ledgers: The others that were charged.
         ledger_verified: Whether its chain was verified in full.
         anchors: Heads of the ledger, kept elsewhere, that were found in it before anything was charged.
         distances: Synthetic marginals against the noisy measurements.
@@ -118,11 +119,34 @@ class Run:
     unit_distance: float | None = None
     scan: Scan | None = None
     looked_at: int | None = None
+    other_ledgers: Sequence[LedgerExtract] = ()
+
+
+def by_loss(extracts: Sequence[LedgerExtract]) -> list[LedgerExtract]:
+    """The ledgers that one release charged, the one whose figures a reader must see first.
+
+    Releases without differential privacy come before everything, then unsigned amendments, then what a person may lose
+    in a lifetime, then the smaller remainder. Counts of the first are the largest of all.
+    """
+
+    def badness(extract: LedgerExtract) -> tuple[bool, bool, float, float]:
+        unsigned = any(not row["key"] for row in extract.amendments)
+        return extract.imports_not_dp > 0, unsigned, _caught(extract), -remaining_epsilon(extract)
+
+    first, *rest = sorted(extracts, key=badness, reverse=True)
+    counts = ("attempts", "denied", "orphans", "imports", "imports_not_dp")
+    return [replace(first, **{name: max(getattr(e, name) for e in extracts) for name in counts}), *rest]
+
+
+def _caught(extract: LedgerExtract) -> float:
+    """How often an attacker with one false alarm in a hundred can be right, by all that a ledger ever allows."""
+    return tpr_bound(extract.cap.lifetime(extract.charged), 0.01)
 
 
 def collect(run: Run) -> Evidence:
     """The evidence of a run, without anything from real rows."""
-    lifetime = run.ledger.cap.lifetime(run.ledger.charged)
+    worst = max((run.ledger, *run.other_ledgers), key=_caught) if run.other_ledgers else run.ledger
+    lifetime = worst.cap.lifetime(worst.charged)
     tree: dict[str, Any] = {
         "created_at": _p0(run.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "clock, when the budget was reserved"),
         "review_on": _p0((run.created_at + _REVIEW_AFTER).date().isoformat(), "a year after the release"),
@@ -410,7 +434,10 @@ def _ledger(run: Run) -> dict[str, Any]:
         "cap_delta": _p0(float(cap.delta), "ledger"),
         "spent_before_epsilon": loss(before),
         "spent_epsilon": loss(extract.charged),
-        "remaining": _p0(remaining_epsilon(extract), "largest release that still fits, rounded down"),
+        "remaining": _p0(
+            min(map(remaining_epsilon, (extract, *run.other_ledgers))),
+            "largest release that still fits, rounded down",
+        ),
         "attempts": _p0(extract.attempts, "ledger"),
         "denied": _p0(extract.denied, "ledger"),
         "orphans": _p0(extract.orphans, "ledger"),
@@ -827,6 +854,12 @@ def _limits(run: Run) -> tuple[str, ...]:
         out.append(
             "The lifetime limit was raised. The lifetime bound is that of the raised limit, and supposes that the "
             "decision to raise it did not rest on what earlier releases showed."
+        )
+    if run.other_ledgers:
+        out.append(
+            f"The release was charged in full to {1 + len(run.other_ledgers)} ledgers, of all populations that its people "
+            "come from. The budget shown is that of the one in the worst state; what is left, and what a person may lose "
+            "in a lifetime, is the worst of all."
         )
     if run.claim is not None:
         out.append(

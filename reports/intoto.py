@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dpsynth.errors import IntegrityError
 from dpsynth.release import STATEMENTS, Release, put_beside, sha256
-from reports.signing import PublicKey, SigningKey, to_base64
+from dpsynth.signing import PublicKey, SigningKey, to_base64
 
 PAYLOAD: Final = "application/vnd.in-toto+json"
 STATEMENT: Final = "https://in-toto.io/Statement/v1"

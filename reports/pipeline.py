@@ -42,6 +42,7 @@ from dpsynth import (
     Table,
     UsageError,
     discovery,
+    reserve_all,
 )
 from dpsynth.counting.engines import check_source
 from dpsynth.fakes import check_fakes
@@ -60,7 +61,7 @@ from dpsynth.synthetic import Drawn, parts_of
 from dpsynth.table import Part, write_parts
 from dpsynth.trial import MOST_ROWS, check_rows
 from reports import intoto
-from reports.collect import ChargedAttack, Run, collect, with_review
+from reports.collect import ChargedAttack, Run, by_loss, collect, with_review
 from reports.evidence import Evidence
 from reports.gate import Verdict
 from reports.policy import Pinned, Policy
@@ -181,6 +182,7 @@ def publish(
     *,
     schema: Schema,
     ledger: Ledger,
+    others: Sequence[Ledger] = (),
     settings: Settings,
     out: Path,
     progress: Progress = lambda stage: None,
@@ -189,6 +191,8 @@ def publish(
 
     Args:
         data: The private table: a `.csv` or `.parquet` file, or the address of a database table (`dpsynth.sources`).
+        ledger: The account of the population.
+        others: Further accounts that are charged in full as well: of all parents, where the table was joined or derived.
         out: A path that does not exist; it appears whole or not at all.
         progress: Told the name of each stage; never a number from the data.
     Raises:
@@ -218,23 +222,27 @@ def publish(
     synthesizer.check(widest)
     if settings.engine != "memory" and not isinstance(synthesizer, Marginals):
         raise UsageError(f"{name} learns from rows, not from counts: use --engine memory, or another synthesizer")
+    ledgers = (ledger, *others)
     searching = discovery.budget_for(
-        schema, promise=promise, share=for_discovery, most_delta0=ledger.extract().cap.delta0
+        schema,
+        promise=promise,
+        share=for_discovery,
+        most_delta0=min(book.extract().cap.delta0 for book in ledgers),
     )
     beside = settings.share + for_discovery
     unit_share = SHARE * (1 - beside) if schema.synthetic_units else Fraction(0)
     cycles = seasons.part_for(schema, synthesizer) * (1 - beside - unit_share)
     budget = synthesizer.cost(widest, promise=promise, share=1 - beside - unit_share - cycles)
     cost = budget + searching + promise.cost.share(settings.share + unit_share + cycles)
-    anchors = _anchors(ledger, settings.policy)
-    verified = ledger.verify(anchors)
-    for problem in verified.problems:
+    anchors = _anchors(ledgers, settings.policy)
+    found = [book.verify([anchor for anchor, holder in anchors if holder is book]) for book in ledgers]
+    for problem in (problem for report in found for problem in report.problems):
         raise IntegrityError(f"nothing was charged: {problem}")
     created_at = datetime.now(UTC)
     progress("reserving the budget")
     with (
         _silent_libraries(),
-        ledger.reserve(cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
+        reserve_all(ledgers, cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
         ExitStack() as held,
     ):
         with Staging(out) as staging:
@@ -260,6 +268,7 @@ def publish(
             if settings.share:
                 progress("counting attacks that may be published")
                 charged = _charged(curator, model, records, rho=promise.cost.rho * settings.share)
+            shown, *beside_it = by_loss([book.extract(running=reservation) for book in ledgers])
             run = Run(
                 release_id=str(uuid.uuid4()),
                 created_at=created_at,
@@ -276,10 +285,11 @@ def publish(
                 implementation=synthesizer.implementation,
                 spending=_spending(reservation),
                 discovered=discovered,
-                seq=reservation.seq,
-                ledger=ledger.extract(running=reservation),
-                ledger_verified=verified.ok,
-                anchors=anchors,
+                seq=reservation.seqs[shown.ledger_id],
+                ledger=shown,
+                other_ledgers=beside_it,
+                ledger_verified=all(report.ok for report in found),
+                anchors=[anchor for anchor, holder in anchors if holder.ledger_id == shown.ledger_id],
                 distances=written.tally.distances(model.total),
                 groups=written.tally.groups(model.total),
                 attacks=charged,
@@ -300,7 +310,7 @@ def publish(
                 written.first,
                 focal=_measured(model, schema),
                 cost=cost,
-                entries=ledger.entries()[: run.ledger.seq + 1],
+                entries=next(b for b in ledgers if b.ledger_id == shown.ledger_id).entries()[: shown.seq + 1],
                 progress=progress,
                 created_at=created_at,
             )
@@ -313,19 +323,22 @@ def publish(
     return Published(folder=out, verdict=verdict, choice=choice)
 
 
-def _anchors(ledger: Ledger, policy: Policy | None) -> tuple[Anchor, ...]:
-    """The heads that the policy wants to see in the ledger.
+def _anchors(ledgers: Sequence[Ledger], policy: Policy | None) -> list[tuple[Anchor, Ledger]]:
+    """The head that the policy wants to see, with the ledger that has to hold it; nothing where it names none.
 
     Raises:
-        UsageError: the ledger is that of other people than the policy is for.
+        UsageError: no ledger is that of the people whom the policy is for.
     """
     pin = policy.ledger if policy is not None else Pinned()
-    if pin.population and pin.population != ledger.population:
+    meant = [book for book in ledgers if pin.population in ("", book.population)]
+    if not meant:
         raise UsageError(
-            f"the policy is for the population {pin.population}, and this ledger is that of {ledger.population}: name the "
-            "right ledger or the right policy"
+            f"the policy is for the population {pin.population}, and this ledger is that of {ledgers[0].population}: name "
+            "the right ledger or the right policy"
         )
-    return (pin.anchor,) if pin.anchor is not None else ()
+    if pin.anchor is None:
+        return []
+    return [(pin.anchor, next((book for book in meant if book.ledger_id == pin.anchor.ledger_id), meant[0]))]
 
 
 def _measured(model: Model, schema: Schema) -> tuple[tuple[str, ...], ...]:
@@ -489,6 +502,7 @@ def _write_release(
         "holdout": str(run.holdout),
         "published": run.published,
         "ledger": ledger.anchor.to_json() | {"population": ledger.population},
+        "other_ledgers": [other.anchor.to_json() | {"population": other.population} for other in run.other_ledgers],
     }
     return verdict, facts
 

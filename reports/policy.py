@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from dpsynth.errors import UsageError
 from dpsynth.ledger import Anchor
+from dpsynth.signing import PublicKey
 from reports.paths import LARGEST, NUMERIC, SHAREABLE, declared, fits_kind, is_internal, is_number
-from reports.signing import PublicKey
 
 Stage: TypeAlias = Literal["release", "review"]
 Op: TypeAlias = Literal["at_most", "at_least", "equals", "one_of"]

@@ -7,9 +7,11 @@ used, so that a module that does not import breaks its own tests only.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -107,6 +109,26 @@ def open_curator(
         doubles["_check_purse"] = mock.Mock()  # which would refuse a double
     with mock.patch.multiple("dpsynth.curator", **doubles):
         return Curator.of_frame(frame, schema, reservation, holdout=holdout)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rewinds: puts older or forged ledgers in place, so no witness may remember one")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where ledgers note their heads: never in the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("heads")
+        patch.setenv("DPSYNTH_WITNESS", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _forgetful(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that rewind ledgers on purpose ask what a file shows by itself, on a machine that remembers nothing."""
+    if request.node.get_closest_marker("rewinds"):
+        monkeypatch.setenv("DPSYNTH_WITNESS", os.devnull)
 
 
 @pytest.fixture(autouse=True)

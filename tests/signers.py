@@ -11,9 +11,9 @@ import evidence_builder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dpsynth.release import Release, write_manifest
+from dpsynth.signing import SigningKey
 from reports import Evidence, Policy, decide, intoto
 from reports.attestation import Attestation, Draft, Record
-from reports.signing import SigningKey
 
 MOMENT = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC)
 MANIFEST = "ab" * 32

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ import click
 
 from dpsynth import OperationError, Schema
 from dpsynth.cli.talk import say, show
+from dpsynth.ledger import witness
 from dpsynth.release import check_free
 
 _EPSILON, _DELTA, _HOLDOUT, _CAP = "1", "1e-6", "0.4", "2"
@@ -34,6 +37,25 @@ def demo(out: Path | None) -> int:
     check_free(folder)
     source = _source()
     folder.mkdir()
+    with _witness_in(folder / "heads"):
+        return _release(source, folder)
+
+
+@contextmanager
+def _witness_in(folder: Path) -> Iterator[None]:
+    """Notes the heads of a ledger that is only played with beside it, unless somebody has said where."""
+    if witness.FOLDER in os.environ:
+        yield
+        return
+    os.environ[witness.FOLDER] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        del os.environ[witness.FOLDER]
+
+
+def _release(source: AbstractContextManager[Path], folder: Path) -> int:
+    """The demo's commands, one after the other, in a folder of its own."""
     schema = folder / "rand_hie.toml"
     schema.write_text((files("dpsynth") / "examples" / "rand_hie.toml").read_text(encoding="utf-8"), encoding="utf-8")
     data = folder / "rand_hie.csv"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from dpsynth import Anchor, Cost, Ledger, UsageError
-from dpsynth.cli.options import ledger_at
+from dpsynth.cli.balance import facts, lines
+from dpsynth.cli.options import key_in, ledger_at
 from dpsynth.cli.talk import say, show, show_json
-from dpsynth.release import anchor_in, is_manifest, sha256
-from reports.collect import remaining_epsilon
+from dpsynth.ledger.amendment import KIND, Amendment
+from dpsynth.release import anchors_in, is_manifest, sha256
 
 
 @click.group()
@@ -24,13 +27,36 @@ def ledger() -> None:
 @ledger.command(
     epilog="Example: dpsynth ledger create visits.ledger --population clinic-a --epsilon 2 --delta 1e-6 --unit person"
 )
-@click.argument("place", metavar="LEDGER", type=click.Path(path_type=Path))
+@click.argument("place", metavar="LEDGER")
 @click.option("--population", required=True, help="Whose budget it is: people, not a file.")
 @click.option("--epsilon", required=True, help="Lifetime limit.")
 @click.option("--delta", required=True, help="Delta of the lifetime limit.")
 @click.option("--unit", "entity", default="row", show_default=True, help="The schema's unit entity.")
 @click.option("--neighbours", default="add_remove", show_default=True, type=click.Choice(["add_remove", "replace"]))
-def create(place: Path, population: str, epsilon: str, delta: str, entity: str, neighbours: str) -> None:
+@click.option(
+    "--parent",
+    "parents",
+    multiple=True,
+    metavar="LEDGER",
+    help="A population that this one derives from or joins: every release has to charge its ledger too. Repeatable.",
+)
+@click.option(
+    "--approver-key",
+    "approvers",
+    multiple=True,
+    metavar="ed25519:...",
+    help="Only who holds such a key can raise the limit; cannot be changed later. Repeatable: give two, of two people.",
+)
+def create(
+    place: str,
+    population: str,
+    epsilon: str,
+    delta: str,
+    entity: str,
+    neighbours: str,
+    parents: tuple[str, ...],
+    approvers: tuple[str, ...],
+) -> None:
     """Create an empty ledger. It cannot be reset: a new one for the same people hides what was spent."""
     made = Ledger.create(
         place,
@@ -39,6 +65,8 @@ def create(place: Path, population: str, epsilon: str, delta: str, entity: str, 
         delta=delta,
         entity=entity,
         neighbours="replace" if neighbours == "replace" else "add_remove",
+        parents=[ledger_at(parent) for parent in parents],
+        approvers=approvers,
     )
     seq, head = made.head
     show(f"{made.ledger_id} {seq} {head}")
@@ -48,58 +76,33 @@ def create(place: Path, population: str, epsilon: str, delta: str, entity: str, 
 @click.argument("place", metavar="LEDGER")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def show_(place: str, as_json: bool) -> None:
-    """Show what was spent and what is left."""
-    book = ledger_at(place)
-    extract = book.extract()
-    left = remaining_epsilon(extract)
-    facts = {
-        "ledger_id": extract.ledger_id,
-        "population": extract.population,
-        "unit": extract.entity,
-        "neighbours": extract.neighbours,
-        "cap_epsilon": str(extract.cap.epsilon),
-        "cap_delta": str(extract.cap.delta),
-        "charged": extract.charged.to_json(),
-        "remaining_epsilon": left,
-        "attempts": extract.attempts,
-        "denied": extract.denied,
-        "orphans": extract.orphans,
-        "imports": extract.imports,
-        "imports_not_dp": extract.imports_not_dp,
-        "amendments": [{key: str(value) for key, value in a.items()} for a in extract.amendments],
-        "seq": extract.seq,
-        "head": extract.head,
-    }
+    """Show what was spent, what is left, and what the next release of each size would leave."""
+    extract = ledger_at(place).extract()
     if as_json:
-        show_json(facts)
-        return
-    show(f"population   {extract.population} ({extract.entity}, {extract.neighbours})")
-    show(f"limit        epsilon {float(extract.cap.epsilon):g} at delta {float(extract.cap.delta):g}, lifetime")
-    show(f"left         one more release of epsilon {left:g} at that delta")
-    show(
-        f"history      {extract.attempts} reservations, {extract.orphans} never finished, {extract.denied} refused, "
-        f"{extract.imports} imported, {len(extract.amendments)} amendments"
-    )
-    show(f"head         {extract.seq} {extract.head}")
+        show_json(facts(extract))
+    else:
+        for line in lines(extract):
+            click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
     if extract.imports_not_dp:
         say("dpsynth: an earlier release was not differentially private: no lifetime figure holds for these people")
 
 
 @ledger.command(epilog="Example: dpsynth ledger verify visits.ledger --against visits-release/release/manifest.json")
-@click.argument("place", metavar="LEDGER", type=click.Path(path_type=Path))
+@click.argument("place", metavar="LEDGER")
 @click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Reports or manifests issued earlier.")
-def verify(place: Path, against: tuple[Path, ...]) -> int:
+def verify(place: str, against: tuple[Path, ...]) -> int:
     """Check the chain, and that heads in reports issued earlier are still in it. Exit code 5 where they are not."""
     anchors: list[Anchor] = []
+    mine = Ledger.id_at(place)
     for path in against:
-        anchor = anchor_in(path)
-        if anchor is None:
+        named = anchors_in(path)
+        if not named:
             raise UsageError(f"{path} names no ledger head: give a manifest.json, an evidence.json or a report.html")
-        anchors.append(anchor)
+        anchors += [anchor for anchor in named if anchor.ledger_id == mine] or named[:1]
     report = Ledger.inspect(place, anchors)
     problems = list(report.problems)
     if report.ok:
-        known = {entry.fields["artifact_sha256"] for entry in Ledger.open(place).entries() if entry.kind == "COMMIT"}
+        known = {entry.fields["artifact_sha256"] for entry in ledger_at(place).entries() if entry.kind == "COMMIT"}
         problems += [
             f"{path} is not the manifest that this ledger recorded when the release was finished"
             for path in against
@@ -120,12 +123,54 @@ def verify(place: Path, against: tuple[Path, ...]) -> int:
 @click.argument("place", metavar="LEDGER")
 @click.option("--epsilon", required=True, help="The new, higher limit.")
 @click.option("--reason", required=True)
-@click.option("--approver", required=True)
-def amend(place: str, epsilon: str, reason: str, approver: str) -> None:
-    """Raise the lifetime limit. The next report prints it on its first page."""
+@click.option("--approver", required=True, help="Who answers for it.")
+@click.option("--requested-by", default="", help="Who asked: another person.")
+@click.option("--key", type=click.Path(path_type=Path), help="The approver's private key, where the ledger names any.")
+@click.option("--signature", help="Of an approver elsewhere, instead of --key.")
+@click.option("--to-sign", is_flag=True, help="Change nothing: print the text for `dpsynth ledger approve`.")
+def amend(
+    place: str,
+    epsilon: str,
+    reason: str,
+    approver: str,
+    requested_by: str,
+    key: Path | None,
+    signature: str | None,
+    to_sign: bool,
+) -> None:
+    """Raise the lifetime limit. The next report prints it on its first page.
+
+    A ledger that was created with approver keys takes no other amendment than a signed one.
+    """
+    if to_sign and (key is not None or signature is not None):
+        raise UsageError("--to-sign only prints the text: give --key or --signature in another call")
+    signing = None if key is None else key_in(key)
     book = ledger_at(place)
-    book.amend(epsilon, reason=reason, approver=approver)
-    show(f"limit now epsilon {float(book.cap.epsilon):g}")
+    if to_sign:
+        show(book.amendment(epsilon, reason=reason, approver=approver, requested_by=requested_by).body.decode())
+        return
+    cap = book.amend(
+        epsilon, reason=reason, approver=approver, requested_by=requested_by, key=signing, signature=signature
+    )
+    show(f"limit now epsilon {float(cap.epsilon):g}")
+
+
+@ledger.command(epilog="Example: dpsynth ledger approve amendment.json --key approver.pem")
+@click.argument("text", type=click.File("rb"))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="The approver's private key.")
+def approve(text: BinaryIO, key: Path) -> None:
+    """Sign the TEXT of `dpsynth ledger amend --to-sign`, on any machine; the signature goes to stdout.
+
+    What is signed is said on stderr first. The signature is good for the ledger, the head and the limits that the text
+    names, once.
+    """
+    asked = Amendment.parse(text.read().removesuffix(b"\n"))
+    before, cap = asked.before, asked.cap
+    say(f"dpsynth: signing as {asked.approver}, asked by {asked.requested_by or 'somebody who is not named'}")
+    say(f"dpsynth: the lifetime limit of {asked.population} from epsilon {before.epsilon} to {cap.epsilon}")
+    say(f"dpsynth: at delta {float(cap.delta):g}, in ledger {asked.after.ledger_id} after its entry {asked.after.seq}")
+    say(f"dpsynth: because: {asked.reason}")
+    show(key_in(key).sign(kind=KIND, body=asked.body))
 
 
 @ledger.command(

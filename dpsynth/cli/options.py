@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from dpsynth import Ledger, UsageError
+from dpsynth.cli.talk import say
+from dpsynth.signing import SigningKey, is_encrypted, load_key
 from reports.policy import Policy
-from reports.signing import SigningKey, is_encrypted, load_key
 
 PASSPHRASE = "DPSYNTH_KEY_PASSPHRASE"
 """The environment variable that holds the passphrase of a private key, for where nobody can be asked."""
@@ -34,10 +35,14 @@ def key_in(path: Path) -> SigningKey:
 
 
 def ledger_at(place: str) -> Ledger:
-    """The ledger at a path."""
-    if place.startswith(("postgresql://", "postgres://")):
-        raise UsageError("PostgreSQL ledgers are not supported yet: give the path of an SQLite ledger")
-    return Ledger.open(Path(place))
+    """The ledger at a place; says so where nothing outside it remembers its head."""
+    ledger = Ledger.open(place)
+    if not ledger.is_witnessed:
+        say(
+            "dpsynth: no head of this ledger can be noted on this machine, so a restored backup would not be noticed: "
+            "let DPSYNTH_WITNESS name a folder that stays"
+        )
+    return ledger
 
 
 def check_new(path: Path) -> None:

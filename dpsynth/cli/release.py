@@ -22,7 +22,14 @@ from reports.pipeline import Settings, publish
 )
 @click.argument("data")
 @click.option("--schema", "schema_file", required=True, type=click.Path(path_type=Path), help="Public facts, TOML.")
-@click.option("--ledger", "ledger_place", required=True, metavar="LEDGER", help="The budget of these people.")
+@click.option(
+    "--ledger",
+    "ledger_places",
+    required=True,
+    multiple=True,
+    metavar="LEDGER",
+    help="The budget of these people. Repeatable: of a joined or derived table, every parent's too; all are charged.",
+)
 @click.option("--epsilon", required=True, help="What this release may cost a person, everything included.")
 @click.option("--delta", required=True, help="Its delta, fixed and declared.")
 @click.option(
@@ -56,7 +63,7 @@ from reports.pipeline import Settings, publish
 def release(
     data: str,
     schema_file: Path,
-    ledger_place: str,
+    ledger_places: tuple[str, ...],
     epsilon: str,
     delta: str,
     synthesizer: str | None,
@@ -92,11 +99,17 @@ def release(
         job_id=job_id,
         engine=engine,
     )
-    ledger = ledger_at(ledger_place)
+    ledger, *others = [ledger_at(place) for place in ledger_places]
     signing = None if key is None else key_in(key)
     with stoppable(), progress() as report:
         found = publish(
-            located(data), schema=Schema.load(schema_file), ledger=ledger, settings=settings, out=out, progress=report
+            located(data),
+            schema=Schema.load(schema_file),
+            ledger=ledger,
+            others=others,
+            settings=settings,
+            out=out,
+            progress=report,
         )
     if signing is not None:
         bundle.sign(Release.open(out), signing)

@@ -13,6 +13,7 @@ from dpsynth import IntegrityError, Release, UsageError
 from dpsynth.cli.options import policy_named, write_result
 from dpsynth.cli.talk import say, show, show_json
 from dpsynth.release import sha256
+from dpsynth.signing import PublicKey
 from reports import bundle
 from reports.attestation import Record
 from reports.evidence import Evidence
@@ -27,7 +28,6 @@ from reports.render.to_pdf import to_pdf
 from reports.render.to_registry import to_registry
 from reports.render.to_sarif import to_sarif
 from reports.report import Report
-from reports.signing import PublicKey
 
 _DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _POLICY = click.option("--policy", help="A policy file or a shipped policy; default: the release's own.")

@@ -12,11 +12,11 @@ from dpsynth import UsageError
 from dpsynth.cli.options import PASSPHRASE, key_in
 from dpsynth.cli.report import day_named, evidence_of, policy_of, whole
 from dpsynth.cli.talk import say, show
+from dpsynth.signing import PublicKey, create_key
 from reports import bundle
 from reports.attestation import DECISIONS, Draft, Record, add
 from reports.gate import decide
 from reports.policy import Policy
-from reports.signing import PublicKey, create_key
 
 _DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _KEY = click.option(

@@ -14,7 +14,9 @@ the chain proves alone, and what only an `Anchor` kept elsewhere can prove, is t
 
     entries.py       what stands in an entry
     account.py       what entries add up to, and which may follow
+    amendment.py     what an approver signs to raise the cap
     verification.py  what a chain and its anchors prove
+    witness.py       heads that this machine remembers, so that a restored backup is refused
     store.py         where entries lie, as a protocol; sqlite.py is one, places.py finds it
     ledger.py        Ledger: reads, and appends what the account admits
     reservation.py   Reservation: a charge that was paid, and the only thing to spend from

@@ -11,10 +11,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.canonical import canonical
 from dpsynth.errors import UsageError
+from dpsynth.ledger.amendment import Amendment
 from dpsynth.ledger.entries import (
     FORMAT,
     NO_HASH,
     SHA256,
+    TIME,
     Anchor,
     Draft,
     Entry,
@@ -32,6 +34,7 @@ from dpsynth.ledger.entries import (
 )
 from dpsynth.ledger.store import Row
 from dpsynth.privacy import Cap, Cost, Neighbours, PrivacyUnit
+from dpsynth.signing import PublicKey
 
 State: TypeAlias = Literal["reserved", "started", "committed", "forfeited", "released"]
 
@@ -46,6 +49,7 @@ class Claim:
     charge: int  # nano-units at the cap's order
     unit: PrivacyUnit
     purpose: str
+    time: str = ""  # of the entry, as its writer's clock told it
     state: State = "reserved"
 
 
@@ -61,6 +65,7 @@ class Account:
     entity: str = ""
     neighbours: Neighbours = "add_remove"
     parents: tuple[tuple[str, str], ...] = ()  # (ledger id, population)
+    approvers: tuple[str, ...] = ()  # public keys; where there are none, caps are raised without a signature
     genesis_time: str = ""
     heads: list[str] = field(default_factory=list)  # hash of every entry
     caps: list[Cap] = field(default_factory=list)  # the last one holds
@@ -140,16 +145,17 @@ class Account:
             require((entry.kind == "GENESIS") == (seq == 0), "GENESIS stands first and only there")
             require(seq == 0 or ledger_id == self.ledger_id, "it belongs to another ledger")
             if entry.kind == "GENESIS":
-                self._genesis(ledger_id, entry.fields)
-                self.genesis_time = entry.time
+                self._genesis(ledger_id, entry.time, entry.fields)
             else:
                 _RULES[entry.kind](self, seq, entry.fields)
+            if entry.kind == "RESERVE":
+                self.claims[seq].time = entry.time
         except (UsageError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as wrong:
             raise broken(seq, f"it breaks a rule of its kind ({entry.kind})") from wrong
         self.heads.append(entry.hash)
         return entry
 
-    def _genesis(self, ledger_id: str, fields: Mapping[str, Any]) -> None:
+    def _genesis(self, ledger_id: str, time: str, fields: Mapping[str, Any]) -> None:
         require(fields["format"] == FORMAT, "unknown format")
         require(is_text(ledger_id) and is_text(fields["population"]) and is_text(fields["entity"]), "text")
         require(fields["neighbours"] in ("add_remove", "replace"), "neighbours")
@@ -158,6 +164,11 @@ class Account:
         self.ledger_id, self.population = ledger_id, fields["population"]
         self.entity, self.neighbours = fields["entity"], fields["neighbours"]
         self.parents = tuple((p["ledger_id"], p["population"]) for p in fields["parents"])
+        approvers = fields.get("approvers", [])
+        require(all(PublicKey.parse(key).text == key for key in approvers), "approvers")
+        require(len(set(approvers)) == len(approvers), "approvers")
+        require(bool(TIME.fullmatch(time)), "time")
+        self.approvers, self.genesis_time = tuple(approvers), time
         self.caps.append(cap_of(fields["cap"]))
 
     def _reserve(self, seq: int, fields: Mapping[str, Any]) -> None:
@@ -193,22 +204,31 @@ class Account:
         claim = self._move(fields, "reserved", "released")
         self._count(-claim.charge, -claim.cost.delta0, fields)
 
+    def amendment(self, cap: Cap, *, reason: str, approver: str, requested_by: str) -> Amendment:
+        """What an approver would sign to raise the cap after the present head."""
+        return Amendment(
+            population=self.population,
+            after=self.anchor,
+            before=self.cap,
+            cap=cap,
+            reason=reason,
+            approver=approver,
+            requested_by=requested_by,
+        )
+
     def _amend(self, seq: int, fields: Mapping[str, Any]) -> None:
         before, after = cap_of(fields["cap_before"]), cap_of(fields["cap"])
-        require(before == self.cap and after == before.raised(after.epsilon), "a cap only goes up")
-        require(is_text(fields["reason"]) and is_text(fields["approver"]), "text")
+        require(before == self.cap, "a cap only goes up, from the one that holds")
+        key, signature = fields.get("key", ""), fields.get("signature", "")
+        words = {name: fields.get(name, "") for name in ("reason", "approver", "requested_by")}
+        amendment = self.amendment(after, **words)
+        if self.approvers:
+            require(key in self.approvers and amendment.signer(signature, [key]) == key, "signature")
+        else:
+            require(key == signature == "", "a signature that nothing vouches for")
         self.caps.append(after)
-        self.amendments.append(
-            {
-                "seq": seq,
-                "from_epsilon": str(before.epsilon),
-                "to_epsilon": str(after.epsilon),
-                "reason": fields["reason"],
-                "approver": fields["approver"],
-                "key": "",
-                "requested_by": "",
-            }
-        )
+        epsilons = {"from_epsilon": str(before.epsilon), "to_epsilon": str(after.epsilon)}
+        self.amendments.append({"seq": seq} | epsilons | words | {"key": key})
 
     def _deny(self, seq: int, fields: Mapping[str, Any]) -> None:
         cost, unit = cost_of(fields["cost"]), unit_of(fields["unit"])
@@ -290,14 +310,17 @@ class LedgerExtract:
         attempts: Reservations ever made, released ones included.
         denied: Requests refused.
         orphans: Reservations that were neither closed nor given back: crashed, or running in this moment elsewhere.
-        amendments: seq, from_epsilon, to_epsilon, reason and approver of each.
+        orphans_since: When the oldest of them was reserved (UTC, as its writer's clock told it); "" if there is none.
+        amendments: seq, from_epsilon, to_epsilon, reason, approver, requested_by and key of each; the key is the public
+            one that signed, "" if nobody did.
         imports: External releases declared; `imports_not_dp` of them without differential privacy.
+        approvers: Public keys of those who may raise the cap; none where anyone who can write may.
+        genesis_time: When the ledger was made (UTC, as its maker's clock told it).
     """
 
     ledger_id: str
     seq: int
     head: str
-    genesis_time: str
     population: str
     entity: str
     neighbours: Neighbours
@@ -307,9 +330,12 @@ class LedgerExtract:
     attempts: int
     denied: int
     orphans: int
+    orphans_since: str
     amendments: tuple[Mapping[str, Any], ...]
     imports: int
     imports_not_dp: int
+    approvers: tuple[str, ...]
+    genesis_time: str
 
     @property
     def cap_epsilon(self) -> Fraction:

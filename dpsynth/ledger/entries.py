@@ -42,6 +42,7 @@ def hash_of(body: bytes) -> str:
 WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,999}")
 FRACTION: Final = re.compile(r"(0|[1-9][0-9]{0,999})(/[1-9][0-9]{0,999})?")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 LONGEST_TEXT: Final = 2000  # characters
 
 
@@ -158,7 +159,7 @@ class Entry:
 
 COMMON: Final = frozenset({"ledger_id", "seq", "time", "kind", "prev_hash", "tool_version"})
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
-    "GENESIS": frozenset({"format", "population", "entity", "neighbours", "cap", "parents"}),
+    "GENESIS": frozenset({"format", "population", "entity", "neighbours", "cap", "parents", "approvers"}),
     "RESERVE": frozenset(
         {"job_id", "attempt", "purpose", "requested_by", "unit", "cost", "charge", "charged_before", "charged_after"}
     ),
@@ -166,10 +167,18 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "COMMIT": frozenset({"reservation", "spent", "spends", "artifact_sha256"}),
     "FORFEIT": frozenset({"reservation"}),  # and nothing about why: an exception may depend on the rows
     "RELEASE_UNUSED": frozenset({"reservation", "charged_before", "charged_after"}),
-    "AMEND": frozenset({"cap_before", "cap", "reason", "approver"}),
+    "AMEND": frozenset({"cap_before", "cap", "reason", "approver", "requested_by", "key", "signature"}),
     "DENY": frozenset({"refusal", "job_id", "purpose", "requested_by", "unit", "cost", "charge"}),
     "IMPORT_EXTERNAL": frozenset({"cost", "note", "charged_before", "charged_after"}),
     "ANCHOR": frozenset({"witness", "anchored_seq", "anchored_head"}),
+}
+LATER: Final[Mapping[str, frozenset[str]]] = {
+    "GENESIS": frozenset({"approvers"}),
+    "AMEND": frozenset({"requested_by", "key", "signature"}),
+}
+"""Fields that ledgers written before signed amendments lack; there they mean none."""
+_FORMS: Final = {
+    kind: (COMMON | fields, (COMMON | fields) - LATER.get(kind, frozenset())) for kind, fields in FIELDS.items()
 }
 
 
@@ -194,7 +203,7 @@ def parse(seq: int, body: bytes, digest: str) -> tuple[Entry, str]:
     try:
         data = from_canonical(body)
         kind = data["kind"]
-        require(data.keys() == COMMON | FIELDS[kind], "fields")
+        require(data.keys() in _FORMS[kind], "fields")
         require(type(data["seq"]) is int and data["seq"] == seq, "seq")
         require(all(isinstance(data[key], str) for key in COMMON if key != "seq"), "text")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as wrong:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final, TypeVar
 
-from dpsynth.errors import AlreadyRan, BudgetExceeded, IntegrityError, UnitMismatch, UsageError
-from dpsynth.ledger import places
+from dpsynth.errors import AlreadyRan, BudgetExceeded, IntegrityError, PrivacyRefusal, UnitMismatch, UsageError
+from dpsynth.ledger import places, witness
 from dpsynth.ledger.account import Account, LedgerExtract, refusal
+from dpsynth.ledger.amendment import KIND, Amendment, is_same_person
 from dpsynth.ledger.entries import (
     FORMAT,
     Anchor,
@@ -27,8 +28,9 @@ from dpsynth.ledger.entries import (
 )
 from dpsynth.ledger.reservation import Hold, Reservation
 from dpsynth.ledger.store import TIMEOUT, Store, Transaction
-from dpsynth.ledger.verification import VerifyReport, judge, replay
+from dpsynth.ledger.verification import VerifyReport, first_id, judge, missing, replay
 from dpsynth.privacy import Cap, Cost, Neighbours, Number, PrivacyUnit, exact
+from dpsynth.signing import PublicKey, SigningKey
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class Ledger:
         self.store: Final = store
         self._account: Account | None = None  # verified so far; None: start again from the first entry
         self._seen: Anchor | None = None  # the newest head seen: history may grow from here, never change
+        self._witnessed = False  # whether the newest head that was seen is noted outside the store
 
         def work(entries: Transaction) -> Account:
             account = self._caught_up(entries)
@@ -59,18 +62,29 @@ class Ledger:
         self.parents: Final = account.parents
 
     @classmethod
-    def open(cls, place: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> Ledger:
+    def open(cls, place: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), timeout: float = TIMEOUT) -> Ledger:
         """An existing ledger, its whole chain verified.
 
         Args:
             place: The file.
+            anchors: Heads kept elsewhere, which it has to contain.
             timeout: Seconds to wait, in this and every later call, for a lock that another process holds.
         Raises:
             UsageError: there is no such file.
-            IntegrityError: it is not a ledger, damaged, or an entry breaks the chain or a rule.
+            IntegrityError: it is not a ledger, damaged, or an entry breaks the chain or a rule; or it does not contain
+                an anchor, or the newest head that was noted on this machine.
             LedgerLocked, OperationError: another process holds it; the disk failed.
         """
-        return cls(places.existing(place, timeout=timeout))
+        ledger = cls(places.existing(place, timeout=timeout))
+
+        def work(account: Account) -> None:
+            for anchor in anchors:
+                if not account.contains(anchor):
+                    raise IntegrityError(f"{ledger.store.place} is not to be used: {missing(account, anchor)}")
+
+        ledger._look(work)  # also asks the witness, now that the id is known
+        ledger._note()
+        return ledger
 
     @classmethod
     def create(
@@ -83,6 +97,7 @@ class Ledger:
         entity: str = "row",
         neighbours: Neighbours = "add_remove",
         parents: Sequence[Ledger] = (),
+        approvers: Sequence[str] = (),
         timeout: float = TIMEOUT,
     ) -> Ledger:
         """A new ledger; the file (mode 0600) appears whole or not at all.
@@ -94,8 +109,10 @@ class Ledger:
             entity, neighbours: The unit of privacy and the relation, as in the schema.
             parents: Ledgers of the populations that this one was derived or joined from; every release must then
                 charge them too, through `reserve_all`.
+            approvers: Public keys ("ed25519:BASE64"). With any, the cap is raised only by a signature of one of them,
+                for ever: no entry adds, removes or replaces a key.
         Raises:
-            UsageError: the file exists, or a value is out of range.
+            UsageError: the file exists, or a value is out of range, or a text is no public key.
             OperationError: the disk failed.
         """
         check_texts(population=population, entity=entity)
@@ -110,12 +127,15 @@ class Ledger:
                 "neighbours": neighbours,
                 "cap": recordable_cap(Cap.of(epsilon, delta)).to_json(),
                 "parents": [{"ledger_id": p.ledger_id, "population": p.population} for p in parents],
+                "approvers": _keys(approvers),
             },
         )
         account = Account()
         row = account.row(genesis)
         account.take(row)
-        return cls(places.made(place, row, timeout=timeout))
+        ledger = cls(places.made(place, row, timeout=timeout))
+        ledger._note()
+        return ledger
 
     def __repr__(self) -> str:
         return f"Ledger({self.store.place!r}, population={self.population!r})"
@@ -138,11 +158,18 @@ class Ledger:
         """The cap after all amendments."""
         return self._look(lambda account: account.cap)
 
+    @property
+    def is_witnessed(self) -> bool:
+        """Whether the newest head seen is noted outside the ledger, so that going back behind it would be noticed."""
+        return self._witnessed
+
     def entries(self) -> tuple[Entry, ...]:
         """All entries, the oldest first."""
 
+        noted = witness.noted(self.ledger_id)
+
         def work(entries: Transaction) -> tuple[Entry, ...]:
-            self._caught_up(entries)
+            self._caught_up(entries, noted)
             return tuple(parse(seq, body, digest.decode())[0] for seq, body, digest in entries.rows())
 
         return self.store.run(work, write=False)
@@ -166,11 +193,11 @@ class Ledger:
                 charged += cost
             for imported in account.imported:
                 charged += imported or Cost.zero()
+            unclosed = account.unclosed() - own
             return LedgerExtract(
                 ledger_id=account.ledger_id,
                 seq=account.seq,
                 head=account.head,
-                genesis_time=account.genesis_time,
                 population=account.population,
                 entity=account.entity,
                 neighbours=account.neighbours,
@@ -179,18 +206,21 @@ class Ledger:
                 charged=charged,
                 attempts=len(account.claims),
                 denied=account.denied,
-                orphans=len(account.unclosed() - own),
+                orphans=len(unclosed),
+                orphans_since=account.claims[min(unclosed)].time if unclosed else "",
                 amendments=tuple(account.amendments),
                 imports=len(account.imported),
                 imports_not_dp=account.imported.count(None),
+                approvers=account.approvers,
+                genesis_time=account.genesis_time,
             )
 
         return self._look(work)
 
     def verify(self, against: Sequence[Anchor] = ()) -> VerifyReport:
         """As `inspect`, and whether the file still continues what this object has seen of it."""
-        seen = self._seen
-        return judge(*replay(self.store), against, seen)
+        seen, noted = self._seen, witness.noted(self.ledger_id)
+        return judge(*replay(self.store), against, seen=seen, noted=noted)
 
     @staticmethod
     def inspect(
@@ -207,7 +237,18 @@ class Ledger:
             UsageError: there is no such file.
             LedgerLocked, OperationError: another process holds it; the disk failed.
         """
-        return judge(*replay(places.existing(place, timeout=timeout)), against, None)
+        store = places.existing(place, timeout=timeout)
+        noted = witness.noted(first_id(store))  # before the replay: what was noted by then must be in it
+        return judge(*replay(store), against, noted=noted)
+
+    @staticmethod
+    def id_at(place: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> str:
+        """The id of the ledger at a place, by its first entry alone; "" where that is damaged.
+
+        Raises:
+            UsageError, LedgerLocked, OperationError: as `inspect`.
+        """
+        return first_id(places.existing(place, timeout=timeout))
 
     # -- writing
 
@@ -234,27 +275,60 @@ class Ledger:
         """
         return reserve_all([self], cost, unit=unit, purpose=purpose, job_id=job_id, requested_by=requested_by)
 
-    def amend(self, epsilon: Number, *, reason: str, approver: str) -> Cap:
+    def amend(
+        self,
+        epsilon: Number,
+        *,
+        reason: str,
+        approver: str,
+        requested_by: str = "",
+        key: SigningKey | None = None,
+        signature: str | None = None,
+    ) -> Cap:
         """Raise the cap; returns the new one.
 
         Args:
             epsilon: The new cap, above the old one, at the same delta.
             reason: Printed in every later report.
             approver: The person who answers for it.
+            requested_by: Who asked; another person.
+            key: The approver's, where this ledger names approvers.
+            signature: Instead of `key`: made elsewhere, of the text that `amendment` gives now for the same arguments.
         Raises:
-            UsageError: epsilon is not higher, or a text is empty or not printable.
+            UsageError: epsilon is not higher, a text is empty or not printable, or a signature is given where the
+                ledger names nobody who could vouch for it.
+            PrivacyRefusal: one person asks and approves; or this ledger names approvers, and none of them signed this.
         """
-        check_texts(reason=reason, approver=approver)
-        wanted = exact(epsilon, name="epsilon")
+        if key is not None and signature is not None:
+            raise UsageError("give a key or a signature, not both")
 
         def decide(account: Account) -> Draft:
-            before, after = account.cap, recordable_cap(account.cap.raised(wanted))
-            fields = {"cap_before": before.to_json(), "cap": after.to_json(), "reason": reason, "approver": approver}
-            return "AMEND", fields
+            asked = _amendment(account, epsilon, reason=reason, approver=approver, requested_by=requested_by)
+            made = signature if key is None else key.sign(kind=KIND, body=asked.body)
+            fields = {
+                "cap_before": asked.before.to_json(),
+                "cap": asked.cap.to_json(),
+                "reason": reason,
+                "approver": approver,
+                "requested_by": requested_by,
+            }
+            return "AMEND", fields | {"key": _signer(account, asked, made), "signature": made or ""}
 
         entry = self._append(decide)
         assert entry is not None
         return cap_of(entry.fields["cap"])
+
+    def amendment(self, epsilon: Number, *, reason: str, approver: str, requested_by: str = "") -> Amendment:
+        """What an approver elsewhere has to sign for `amend`; it holds until the next entry of this ledger.
+
+        Raises:
+            UsageError, PrivacyRefusal: as `amend`.
+        """
+
+        def work(account: Account) -> Amendment:
+            return _amendment(account, epsilon, reason=reason, approver=approver, requested_by=requested_by)
+
+        return self._look(work)
 
     def import_external(self, *, cost: Cost | None, note: str) -> Entry:
         """Declare an earlier release of the same people; it is charged even where it passes the cap.
@@ -300,17 +374,22 @@ class Ledger:
 
     def _look(self, work: Callable[[Account], T]) -> T:
         """What `work` says about the account as it stands on the disk now."""
-        return self.store.run(lambda entries: work(self._caught_up(entries)), write=False)
+        noted = witness.noted(self.ledger_id)  # before the snapshot: what was noted by then must be in it
+        return self.store.run(lambda entries: work(self._caught_up(entries, noted)), write=False)
 
     def _append(self, decide: Callable[[Account], Draft | None]) -> Entry | None:
         """Check and insert in one write transaction; the entry is on the disk when this returns.
 
+        Its head is noted with the witness after the commit: a crash in between leaves a note that is one entry older,
+        while a note of an entry that was never committed would shut the ledger for ever.
+
         Args:
             decide: Gets the account under the write lock and returns the next entry, or None for none; it may raise.
         """
+        noted = witness.noted(self.ledger_id)
 
         def work(entries: Transaction) -> Entry | None:
-            account = self._caught_up(entries)
+            account = self._caught_up(entries, noted)
             draft = decide(account)
             if draft is None:
                 return None
@@ -324,9 +403,17 @@ class Ledger:
             self._account, self._seen = account, account.anchor
             return entry
 
-        return self.store.run(work, write=True)
+        entry = self.store.run(work, write=True)
+        if entry is not None:
+            self._note()
+        return entry
 
-    def _caught_up(self, entries: Transaction) -> Account:
+    def _note(self) -> None:
+        """Tell the witness the newest head seen."""
+        seen = self._seen
+        self._witnessed = seen is not None and witness.note(seen)
+
+    def _caught_up(self, entries: Transaction, noted: Anchor | None = None) -> Account:
         """The account including what others appended since the last call, each new entry verified."""
         account, self._account = self._account, None  # an interrupt leaves None, never a half-counted account
         if account is None or not _ends_at(entries, account.seq, account.head):
@@ -338,6 +425,11 @@ class Ledger:
         if self._seen is not None and not account.contains(self._seen):
             raise IntegrityError(
                 f"{self.store.place} no longer holds entries that were seen in it: it was cut or replaced"
+            )
+        if noted is not None and not account.contains(noted):
+            raise IntegrityError(
+                f"{self.store.place} does not hold entry {noted.seq}, which was seen in it before: it was cut, rewritten or "
+                "restored from a backup, so put the newest file back in its place"
             )
         self._account, self._seen = account, account.anchor
         return account
@@ -427,6 +519,51 @@ class Ledger:
         return self._append(decide) is not None
 
 
+def _keys(texts: Sequence[str]) -> list[str]:
+    """Public keys as GENESIS holds them.
+
+    Raises:
+        UsageError: one is none, or stands there twice.
+    """
+    try:
+        keys = [PublicKey.parse(text).text for text in texts]
+    except ValueError as error:
+        raise UsageError(f"this is no approver's public key: {error}") from None
+    if len(set(keys)) < len(keys):
+        raise UsageError("give each approver's key once")
+    return keys
+
+
+def _amendment(account: Account, epsilon: Number, *, reason: str, approver: str, requested_by: str) -> Amendment:
+    """The amendment that these words ask for, after the present head."""
+    check_texts(reason=reason, approver=approver, requested_by=requested_by)
+    if is_same_person(approver, requested_by):
+        raise PrivacyRefusal("a cap is raised by a second person: the one who asks cannot be the one who approves")
+    cap = recordable_cap(account.cap.raised(exact(epsilon, name="epsilon")))
+    return account.amendment(cap, reason=reason, approver=approver, requested_by=requested_by)
+
+
+def _signer(account: Account, amendment: Amendment, signature: str | None) -> str:
+    """The approver's key that signed; "" where this ledger names no approvers and nobody signed."""
+    if not account.approvers:
+        if signature is not None:
+            raise UsageError(
+                "this ledger names no approvers, so a signature proves nothing in it: amend it without one"
+            )
+        return ""
+    if signature is None:
+        raise PrivacyRefusal(
+            "the cap of this ledger is raised only by the signature of an approver whom it names: have one sign it"
+        )
+    key = amendment.signer(signature, account.approvers)
+    if not key:
+        raise PrivacyRefusal(
+            "this is no signature of an approver of this ledger under this amendment at its present head: have one of them "
+            "sign the text as it is now"
+        )
+    return key
+
+
 def _ends_at(entries: Transaction, seq: int, head: str) -> bool:
     """Whether the store still holds the entry up to which it was verified."""
     row = entries.row(seq)
@@ -458,7 +595,10 @@ def reserve_all(
         raise UsageError("give each ledger that the release has to charge, once")
     for parent, population in (parent for ledger in ledgers for parent in ledger.parents):
         if parent not in names:
-            raise UsageError(f"the table derives from population {population}: charge its ledger too, with reserve_all")
+            raise UsageError(
+                f"the table derives from population {population}: its ledger has to be charged too (one --ledger more, or "
+                "reserve_all)"
+            )
     holds: list[Hold] = []
     anchors: list[Anchor] = []
     try:

@@ -61,6 +61,11 @@ class Reservation:
         return self._holds[0].seq
 
     @property
+    def seqs(self) -> dict[str, int]:
+        """Sequence number of the RESERVE entry, by ledger id."""
+        return {hold.ledger.ledger_id: hold.seq for hold in self._holds}
+
+    @property
     def state(self) -> State:
         """The last state that this object recorded, in every ledger."""
         return self._state

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
 LAYERS = (
-    ("version", "errors", "canonical", "scratch", "adapters"),
+    ("version", "errors", "canonical", "scratch", "signing", "adapters"),
     ("randomness", "privacy"),
     ("binning", "coarsening", "patterns", "dates", "figures", "density"),
     ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),
@@ -141,6 +141,6 @@ def test_import_is_light() -> None:
     """Heavy libraries are imported where they are used, not by `import dpsynth`."""
     import subprocess
 
-    script = "import dpsynth, sys; print(*[m for m in ('sklearn','torch','opendp.prelude','statsmodels','jinja2','faker','stdnum','phonenumbers','duckdb','pyspark','psycopg') if m in sys.modules])"
+    script = "import dpsynth, sys; print(*[m for m in ('sklearn','torch','opendp.prelude','statsmodels','jinja2','faker','stdnum','phonenumbers','duckdb','pyspark','psycopg','cryptography') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""

@@ -172,12 +172,14 @@ def kill_everywhere(folder: Path, work: Work, *, every: int) -> set[str]:
     raise AssertionError("the work never ended")
 
 
+@pytest.mark.rewinds
 @pytest.mark.parametrize("work", ENDS, ids=lambda work: work.__name__)
 def test_killed_at_a_step(tmp_path: Path, work: Work) -> None:
     left = kill_everywhere(tmp_path, work, every=7)
     assert left >= {"GENESIS", "RESERVE", ENDS[work]}
 
 
+@pytest.mark.rewinds
 @pytest.mark.slow
 def test_killed_at_every_step(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, finish, every=1) == {"GENESIS", "RESERVE", "START", "COMMIT"}

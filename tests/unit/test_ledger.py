@@ -603,8 +603,8 @@ def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger) -> None:
             "to_epsilon": "7/2",
             "reason": "second wave of the survey",
             "approver": "A. Privacy",
-            "key": "",
             "requested_by": "",
+            "key": "",
         },
     )
     genesis = ledger.entries()[0]

@@ -20,6 +20,8 @@ from dpsynth.errors import BudgetExceeded, DpsynthError, IntegrityError
 from dpsynth.ledger import Anchor, Ledger
 from dpsynth.privacy import Cap, Cost, PrivacyUnit
 
+pytestmark = pytest.mark.rewinds
+
 PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
 SMALL = Cost.zcdp(Fraction(1, 1000))
 Entries = list[dict[str, Any]]

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from signers import CONTROLLER, OFFICER
 
 from dpsynth.errors import UsageError
-from reports.signing import PublicKey, create_key, encoded, is_encrypted, load_key, to_base64
+from dpsynth.signing import PublicKey, create_key, encoded, is_encrypted, load_key, to_base64
 
 
 def test_what_is_signed_names_its_kind_and_both_lengths() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from signers import CONTROLLER, DEPUTY, OFFICE, human, policy, record, signed, waiver
 
+from dpsynth.signing import PublicKey
 from reports import Evidence, Leaf, Policy, decide
 from reports.gate import Verdict
-from reports.signing import PublicKey
 
 
 def judged(builder: ModuleType, evidence: Evidence, rules: Policy, *attestations: Any) -> Verdict:

@@ -1,0 +1,93 @@
+"""A release from people of several populations charges each of them, by the public commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpsynth import Ledger, LedgerExtract
+
+Case = Any
+
+
+@pytest.fixture
+def joined(case: Case) -> Case:
+    """Beside the ledger of the case (cap 2): a school's with a cap of 1.5, and that of both joined (cap 3)."""
+    make = ("--delta", "1e-6", "--unit", "person")
+    folder = case.folder
+    assert case("ledger", "create", folder / "school", "--population", "school", "--epsilon", "1.5", *make) == 0
+    parents = ("--parent", case.ledger, "--parent", folder / "school")
+    assert case("ledger", "create", folder / "both", "--population", "both", "--epsilon", 3, *make, *parents) == 0
+    return case
+
+
+def release(
+    case: Case, *ledgers: Path, out: str = "out", epsilon: object = "0.5", policy: str = "internal-test"
+) -> int:
+    words = [word for place in ledgers for word in ("--ledger", place)]
+    code: int = case(
+        "release", case.data, "--schema", case.schema, *words, "--epsilon", epsilon, "--delta", "1e-6",
+        "--synthesizer", "independent", "--policy", policy, "--out", case.folder / out,
+    )  # fmt: skip
+    return code
+
+
+def extracts(case: Case) -> list[LedgerExtract]:
+    return [Ledger.open(place).extract() for place in (case.folder / "both", case.ledger, case.folder / "school")]
+
+
+def test_all_are_charged_and_the_worst_is_shown(joined: Case) -> None:
+    both, clinic, school = joined.folder / "both", joined.ledger, joined.folder / "school"
+    for some in ((both,), (both, clinic), (school, both)):
+        assert release(joined, *some) == 2
+        assert joined.stderr.count("\n") == 2, joined.stderr  # the stage, and one sentence
+        assert "charged too" in joined.stderr
+    assert release(joined, both, clinic, school, both) == 2
+    assert {(extract.seq, extract.charged_nano) for extract in extracts(joined)} == {(0, 0)}
+    assert not joined.out.exists()
+
+    assert release(joined, both, clinic, school) in (0, 1, 3, 4)  # a verdict, whatever it is
+    charged = extracts(joined)
+    assert len({extract.charged for extract in charged}) == 1
+    assert all(extract.attempts == 1 and extract.orphans == 0 and extract.charged_nano > 0 for extract in charged)
+    manifest = joined.out / "release" / "manifest.json"
+    evidence = json.loads((joined.out / "release" / "evidence.json").read_text())
+    figures = {name: evidence["ledger"][name]["v"] for name in ("ledger_id", "cap_epsilon", "remaining", "attempts")}
+    assert (figures["ledger_id"], figures["cap_epsilon"]) == (charged[0].ledger_id, 3)  # the largest lifetime loss
+    assert joined("ledger", "show", school, "--json") == 0
+    assert figures["remaining"] == json.loads(joined.stdout)["remaining_epsilon"]  # the smallest remainder
+    assert figures["remaining"] < 1.5
+    for place in (both, clinic, school):
+        assert joined("ledger", "verify", place, "--against", manifest) == 0, joined.stdout
+        assert "is the one that an anchor names" in joined.stdout
+    assert joined("verify", joined.out) == 0
+    assert any("in full to 3 ledgers" in text for text in evidence["limits"]["v"])
+
+    other = joined.folder / "other"
+    assert joined("ledger", "create", other, "--population", "x", "--epsilon", 1, "--delta", "1e-6") == 0
+    assert joined("ledger", "verify", other, "--against", manifest) == 5
+
+
+def test_the_poorest_decides_for_all(joined: Case) -> None:
+    both, clinic, school = joined.folder / "both", joined.ledger, joined.folder / "school"
+    assert release(joined, both, clinic, school, epsilon="1.6") == 7
+    assert [extract.charged_nano for extract in extracts(joined)] == [0, 0, 0]
+    assert [extract.denied for extract in extracts(joined)] == [0, 0, 1]
+    assert not joined.out.exists()
+
+
+def test_an_earlier_release_about_some_of_them_is_about_the_release(joined: Case) -> None:
+    """A mark in the ledger with the smallest cap comes before all figures of the others."""
+    both, clinic, school = joined.folder / "both", joined.ledger, joined.folder / "school"
+    assert joined("ledger", "import", school, "--not-dp", "--note", "k-anonymous extract") == 0
+    assert release(joined, both, clinic, school) in (3, 4)
+    evidence = json.loads((joined.out / "release" / "evidence.json").read_text())
+    assert evidence["ledger"]["ledger_id"]["v"] == extracts(joined)[2].ledger_id
+    assert evidence["ledger"]["imports_not_dp"]["v"] == 1
+    assert evidence["risk"]["tpr_at_fpr"]["v"] is None
+    verdict = json.loads((joined.out / "release" / "verdict.json").read_text())
+    states = {rule["id"]: rule["status"] for rule in verdict["rules"]}
+    assert states["ledger.all_dp"] == "needs_human"
