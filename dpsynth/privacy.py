@@ -220,7 +220,8 @@ class Cost:
     def at(self, order: Fraction) -> int:
         """The Renyi loss at one of `ORDERS`, in nano-units, rounded up. Source: [BS16] Definition 1.1."""
         extra = self.extra[_PLACE[order]] if self.extra else 0
-        return math.ceil(self.rho * order * NANO) + extra
+        loss, parts = self.rho.numerator * order.numerator * NANO, self.rho.denominator * order.denominator
+        return -(-loss // parts) + extra  # whole numbers alone: a long ledger asks a hundred thousand times
 
     def curve(self) -> tuple[int, ...]:
         """The Renyi loss at each of `ORDERS`, in nano-units, rounded up."""

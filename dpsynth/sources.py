@@ -18,11 +18,12 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from dpsynth import reading
+from dpsynth.addresses import POSTGRESQL, split_off
 from dpsynth.errors import DataFileError, OperationError, UsageError
 from dpsynth.reading import Block, OpenRows, RawRows
 from dpsynth.schema import Schema, quoted
@@ -115,25 +116,21 @@ class _Table:
     @classmethod
     def at(cls, address: str) -> _Table:
         try:
-            parts = urlsplit(address)
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            place, tables = split_off(address, "table")
+            parts = urlsplit(place)
         except ValueError:
             raise UsageError("the address of DATA cannot be read: write it as docs/scaling.md has it") from None
-        kind = {"duckdb": "duckdb", "postgresql": "postgresql", "postgres": "postgresql"}.get(parts.scheme)
-        if kind is None:
+        kind = "postgresql" if parts.scheme in POSTGRESQL else parts.scheme
+        if kind not in ("duckdb", "postgresql"):
             raise UsageError("DATA must be a file, or an address that begins with duckdb:// or postgresql://")
-        tables = [value for key, value in pairs if key == "table"]
         names = tuple(tables[0].split(".")) if len(tables) == 1 else ()
         if not 1 <= len(names) <= 2 or not all(names):
             raise UsageError("the address of DATA must end in ?table=NAME, or ?table=SCHEMA.NAME, once")
-        rest = [(key, value) for key, value in pairs if key != "table"]
         if kind == "duckdb":
-            if parts.netloc or rest or not parts.path.strip("/"):
+            if parts.netloc or parts.query or not parts.path.strip("/"):
                 raise UsageError("the address of a DuckDB table is duckdb:///PATH?table=NAME, with three slashes")
             return cls(names, kind, unquote(parts.path))
-        return cls(
-            names, kind, urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(rest, quote_via=quote), ""))
-        )
+        return cls(names, kind, place)
 
     @property
     def shown(self) -> str:

@@ -23,6 +23,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ledger_places import Place
 
     from dpsynth.curator import Curator
     from dpsynth.privacy import Cost, Neighbours, PrivacyUnit
@@ -170,6 +171,26 @@ def _make_frame() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(scope="session", name="open_curator")
 def _open_curator() -> Callable[..., Curator]:
     return open_curator
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL server of our own (`tests/postgres_server.py`)."""
+    from postgres_server import running
+
+    with running() as address:
+        yield address
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where a ledger may be made: beside a file, or with `ledger_places.both` also on a server."""
+    from ledger_places import PostgresPlace, SqlitePlace
+
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield SqlitePlace(tmp_path / "ledger.db")
+    else:
+        yield PostgresPlace(request.getfixturevalue("server"))
 
 
 @pytest.fixture(scope="session")

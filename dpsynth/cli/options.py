@@ -35,7 +35,7 @@ def key_in(path: Path) -> SigningKey:
 
 
 def ledger_at(place: str) -> Ledger:
-    """The ledger at a place; says so where nothing outside it remembers its head."""
+    """The ledger at a path or an address; says so where nothing outside it remembers its head."""
     ledger = Ledger.open(place)
     if not ledger.is_witnessed:
         say(

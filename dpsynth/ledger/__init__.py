@@ -17,7 +17,7 @@ the chain proves alone, and what only an `Anchor` kept elsewhere can prove, is t
     amendment.py     what an approver signs to raise the cap
     verification.py  what a chain and its anchors prove
     witness.py       heads that this machine remembers, so that a restored backup is refused
-    store.py         where entries lie, as a protocol; sqlite.py is one, places.py finds it
+    store.py         where entries lie, as a protocol; sqlite.py and postgres.py keep it, places.py finds the one
     ledger.py        Ledger: reads, and appends what the account admits
     reservation.py   Reservation: a charge that was paid, and the only thing to spend from
 """

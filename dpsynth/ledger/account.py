@@ -108,9 +108,11 @@ class Account:
 
     def sums(self, nano: int, delta0: Fraction) -> dict[str, Any]:
         """What an entry that charges, or gives back, says about the totals before and after it."""
+        before = str(self.delta0)
+        after = str(self.delta0 + delta0) if delta0 else before
         return {
-            "charged_before": {"nano": str(self.nano), "delta0": str(self.delta0)},
-            "charged_after": {"nano": str(self.nano + nano), "delta0": str(self.delta0 + delta0)},
+            "charged_before": {"nano": str(self.nano), "delta0": before},
+            "charged_after": {"nano": str(self.nano + nano), "delta0": after},
         }
 
     def row(self, draft: Draft) -> Row:

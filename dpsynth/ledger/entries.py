@@ -65,7 +65,14 @@ def whole(text: object) -> int:
 
 def fraction(text: object) -> Fraction:
     """The non-negative fraction that an entry holds as text; exponents are refused, which could take for ever."""
-    if not isinstance(text, str) or not FRACTION.fullmatch(text):
+    if not isinstance(text, str):
+        raise ValueError("not a fraction")
+    return _cached_fraction(text)
+
+
+@lru_cache(maxsize=4096)
+def _cached_fraction(text: str) -> Fraction:
+    if not FRACTION.fullmatch(text):
         raise ValueError("not a fraction")
     return Fraction(text)
 
@@ -204,13 +211,15 @@ def parse(seq: int, body: bytes, digest: str) -> tuple[Entry, str]:
         data = from_canonical(body)
         kind = data["kind"]
         require(data.keys() in _FORMS[kind], "fields")
-        require(type(data["seq"]) is int and data["seq"] == seq, "seq")
-        require(all(isinstance(data[key], str) for key in COMMON if key != "seq"), "text")
+        number, time, prev_hash, ledger_id = data["seq"], data["time"], data["prev_hash"], data["ledger_id"]
+        require(type(number) is int and number == seq, "seq")
+        texts = isinstance(time, str) and isinstance(prev_hash, str) and isinstance(ledger_id, str)
+        require(texts and isinstance(kind, str) and isinstance(data["tool_version"], str), "text")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as wrong:
         raise broken(seq, "it is not an entry in canonical form") from wrong
-    fields = {key: value for key, value in data.items() if key not in COMMON}
-    entry = Entry(seq=seq, time=data["time"], kind=kind, fields=fields, prev_hash=data["prev_hash"], hash=digest)
-    return entry, data["ledger_id"]
+    for key in COMMON:
+        del data[key]
+    return Entry(seq=seq, time=time, kind=kind, fields=data, prev_hash=prev_hash, hash=digest), ledger_id
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,11 @@ class Ledger:
         """An existing ledger, its whole chain verified.
 
         Args:
-            place: The file.
+            place: The file, or the address (`postgresql://...?ledger=NAME`).
             anchors: Heads kept elsewhere, which it has to contain.
             timeout: Seconds to wait, in this and every later call, for a lock that another process holds.
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such ledger, or the address is refused.
             IntegrityError: it is not a ledger, damaged, or an entry breaks the chain or a rule; or it does not contain
                 an anchor, or the newest head that was noted on this machine.
             LedgerLocked, OperationError: another process holds it; the disk failed.
@@ -100,10 +100,10 @@ class Ledger:
         approvers: Sequence[str] = (),
         timeout: float = TIMEOUT,
     ) -> Ledger:
-        """A new ledger; the file (mode 0600) appears whole or not at all.
+        """A new ledger; the file (mode 0600) or the database's schema appears whole or not at all.
 
         Args:
-            place: Where it shall lie, on a local disk.
+            place: Where it shall lie: a file on a local disk, or an address (`postgresql://...?ledger=NAME`).
             population: The people it protects, by a name that outlives any file.
             epsilon, delta: The cap on everything that is ever released about one unit.
             entity, neighbours: The unit of privacy and the relation, as in the schema.
@@ -467,7 +467,7 @@ class Ledger:
         refused: list[str] = []
         entry = self._append(decide)
         if entry is None:
-            return found[0]
+            return found[-1]
         if entry.kind == "RESERVE":
             return Anchor(self.ledger_id, entry.seq, entry.hash)
         if entry.fields["refusal"] == "unit":
@@ -475,7 +475,7 @@ class Ledger:
                 f"the ledger of {self.population} protects one {self.entity} under {self.neighbours}, not one "
                 f"{unit.entity} under {unit.neighbours}: change the schema's unit or neighbours, or use another ledger"
             )
-        raise BudgetExceeded(refused[0])
+        raise BudgetExceeded(refused[-1])  # `decide` may have been called again
 
     def _start(self, seq: int) -> Anchor:
         """Append START; the write lock makes sure that this happens once for each reservation."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 from urllib.parse import quote
 
-from dpsynth.errors import DpsynthError, IntegrityError, OperationError, UsageError
-from dpsynth.ledger.store import TIMEOUT, Row, T, Transaction, damaged, locked
+from dpsynth.errors import DpsynthError, OperationError, UsageError
+from dpsynth.ledger.store import TIMEOUT, Row, T, Transaction, changed, damaged, locked
 
 Begin: TypeAlias = Literal["BEGIN", "BEGIN IMMEDIATE"]
 
@@ -105,7 +105,7 @@ def _connect(path: Path, begin: Begin) -> sqlite3.Connection:
             db.execute(setting)
         db.execute(begin)
         if frozenset(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")) != _layout():
-            raise IntegrityError(f"{path} is not a dpsynth ledger, or its tables were changed: do not use it")
+            raise changed(str(path))
         return db
     except BaseException as error:
         db.close()

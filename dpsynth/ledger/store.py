@@ -44,8 +44,8 @@ class Store(Protocol):
         """The result of `work` in one transaction.
 
         Args:
-            work: What to do. It may be called again from the start where a lock was not free, never after it has
-                committed.
+            work: What to do. It may be called again from the start where a lock was not free or a connection was
+                lost, never after it has committed.
             write: Whether it appends: no other writer is then let in until it ends.
         Raises:
             LedgerLocked: another process holds the lock for longer than the store waits.
@@ -57,6 +57,11 @@ class Store(Protocol):
 def damaged(place: str) -> IntegrityError:
     """What is said of a store that cannot be trusted."""
     return IntegrityError(f"{place} is damaged or not a ledger: do not use it, and compare it with issued releases")
+
+
+def changed(place: str) -> IntegrityError:
+    """What is said of a store whose tables or triggers are not exactly ours."""
+    return IntegrityError(f"{place} is not a dpsynth ledger, or its tables were changed: do not use it")
 
 
 def locked(place: str) -> LedgerLocked:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
 LAYERS = (
-    ("version", "errors", "canonical", "scratch", "signing", "adapters"),
+    ("version", "errors", "canonical", "scratch", "signing", "addresses", "adapters"),
     ("randomness", "privacy"),
     ("binning", "coarsening", "patterns", "dates", "figures", "density"),
     ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -26,8 +25,10 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 import pytest
+from child_processes import Child, race
+from ledger_places import Place, PostgresPlace, SqlitePlace, both
 
-from dpsynth.errors import AlreadyRan, BudgetExceeded, LedgerLocked, OperationError
+from dpsynth.errors import AlreadyRan, BudgetExceeded, LedgerLocked, OperationError, UsageError
 from dpsynth.ledger import Ledger, Reservation
 from dpsynth.privacy import NANO, Cost, PrivacyUnit
 
@@ -35,39 +36,12 @@ PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
 SMALL = Cost.zcdp(Fraction(1, 1000))
 
 
-def make(path: Path, *, epsilon: object = 2) -> Ledger:
+def make(path: Path | str, *, epsilon: object = 2) -> Ledger:
     return Ledger.create(path, population="p", epsilon=epsilon, delta="1e-6", entity="person")  # type: ignore[arg-type]
 
 
 def reserve(ledger: Ledger, cost: Cost = SMALL, *, job_id: str | None = None) -> Reservation:
     return ledger.reserve(cost, unit=PERSON, purpose="release", job_id=job_id)
-
-
-class Child:
-    """A forked process that runs `work(say)`; what it says arrives even if it dies in the next instruction."""
-
-    def __init__(self, work: Callable[[Callable[[str], None]], object]) -> None:
-        reader, writer = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                work(lambda word: _write(writer, word))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        os.close(writer)
-        self._reader = reader
-
-    def wait(self) -> tuple[int, list[str]]:
-        """Exit code (minus the signal if it was killed) and the words."""
-        with os.fdopen(self._reader) as pipe:
-            words = pipe.read().split()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), words
-
-
-def _write(writer: int, word: str) -> None:
-    os.write(writer, f"{word} ".encode())
 
 
 # ---- killed at every step
@@ -91,6 +65,26 @@ def die_at_call(number: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(count)
+
+
+def die_at_line(number: int) -> None:
+    """Kill this process before a numbered line of `dpsynth/ledger/postgres.py` that runs from now on.
+
+    What a line asks of the server happens between two such points.
+    """
+    left = number
+
+    def count(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("ledger/postgres.py"):
+            return None
+        if event in ("line", "return"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    sys.settrace(count)
 
 
 def finish(ledger: Ledger, say: Callable[[str], None]) -> None:
@@ -124,7 +118,7 @@ Work: TypeAlias = Callable[[Ledger, Callable[[str], None]], None]
 ENDS: dict[Work, str] = {finish: "COMMIT", break_off: "FORFEIT", leave_unused: "RELEASE_UNUSED"}
 
 
-def check_what_is_left(path: Path, words: list[str], end: str) -> str:
+def check_what_is_left(path: Path | str, words: list[str], end: str) -> str:
     """Hold a ledger to what the dead process had been told; returns the last kind it left."""
     ledger = Ledger.open(path)
     assert ledger.verify().ok
@@ -151,19 +145,21 @@ def check_what_is_left(path: Path, words: list[str], end: str) -> str:
     return kinds[-1] if kinds else "GENESIS"
 
 
-def kill_everywhere(folder: Path, work: Work, *, every: int) -> set[str]:
+def kill_everywhere(place: Place, work: Work, *, every: int) -> set[str]:
     """Kill `work` at every, or every n-th, step, one process a step; returns the last kinds that were left."""
-    fresh, left = make(folder / "fresh.db").store.path, set()
+    left = set()
+    die_at = die_at_line if isinstance(place, PostgresPlace) else die_at_call
     for step in range(1, 10**6, every):
-        path = Path(shutil.copy(fresh, folder / f"{step}.db"))
-        ledger = Ledger.open(path)
+        address = place.beside().address
+        make(address)
+        ledger = Ledger.open(address)
 
         def live_and_die(say: Callable[[str], None], *, ledger: Ledger = ledger, step: int = step) -> None:
-            die_at_call(step)
+            die_at(step)
             work(ledger, say)
 
         code, words = Child(live_and_die).wait()
-        left.add(check_what_is_left(path, words, ENDS[work]))
+        left.add(check_what_is_left(address, words, ENDS[work]))
         if code == 0:
             assert "ended" in words
             assert step > 50
@@ -173,16 +169,40 @@ def kill_everywhere(folder: Path, work: Work, *, every: int) -> set[str]:
 
 
 @pytest.mark.rewinds
+@both
 @pytest.mark.parametrize("work", ENDS, ids=lambda work: work.__name__)
-def test_killed_at_a_step(tmp_path: Path, work: Work) -> None:
-    left = kill_everywhere(tmp_path, work, every=7)
+def test_killed_at_a_step(place: Place, work: Work) -> None:
+    left = kill_everywhere(place, work, every=7 if isinstance(place, SqlitePlace) else 61)
     assert left >= {"GENESIS", "RESERVE", ENDS[work]}
 
 
 @pytest.mark.rewinds
 @pytest.mark.slow
-def test_killed_at_every_step(tmp_path: Path) -> None:
-    assert kill_everywhere(tmp_path, finish, every=1) == {"GENESIS", "RESERVE", "START", "COMMIT"}
+@both
+def test_killed_at_every_step(place: Place) -> None:
+    every = 1 if isinstance(place, SqlitePlace) else 17  # of some 400 lines, most of them between two statements
+    assert kill_everywhere(place, finish, every=every) == {"GENESIS", "RESERVE", "START", "COMMIT"}
+
+
+def test_killed_while_it_is_made_on_a_server(server: str) -> None:
+    for step in range(1, 10**6, 13):
+        place = PostgresPlace(server)
+
+        def live_and_die(say: Callable[[str], None], *, place: PostgresPlace = place, step: int = step) -> None:
+            die_at_line(step)
+            make(place.address)
+
+        code, _ = Child(live_and_die).wait()
+        try:
+            made = make(place.address)
+        except UsageError:  # it is there, and whole
+            made = Ledger.open(place.address)
+        assert made.verify().ok
+        if code == 0:
+            assert step > 30
+            return
+        assert code == -signal.SIGKILL
+    raise AssertionError("the ledger was never made")
 
 
 def test_killed_while_it_is_made(tmp_path: Path) -> None:
@@ -209,13 +229,14 @@ def test_killed_while_it_is_made(tmp_path: Path) -> None:
         raise AssertionError("the ledger was never made")
 
 
-def test_killed_at_a_random_moment(tmp_path: Path) -> None:
+@both
+def test_killed_at_a_random_moment(place: Place) -> None:
     """Also in the middle of a call."""
-    ledger = make(tmp_path / "ledger.db", epsilon=50)
+    ledger = make(place.address, epsilon=50)
 
     def work_on(say: Callable[[str], None]) -> None:
         while True:
-            with reserve(Ledger.open(ledger.store.path)) as reservation:
+            with reserve(Ledger.open(place.address)) as reservation:
                 reservation.start()
                 say(str(reservation.seq))
 
@@ -303,30 +324,14 @@ def test_nothing_is_lost_when_a_system_call_fails(tmp_path: Path, call: str, fat
 # ---- racing
 
 
-def race(count: int, work: Callable[[int, Callable[[str], None]], None]) -> list[tuple[int, list[str]]]:
-    """Run `count` processes that are let go at the same moment."""
-    gate_reader, gate_writer = os.pipe()
-
-    def wait_and_work(place: int) -> Callable[[Callable[[str], None]], None]:
-        def run(say: Callable[[str], None]) -> None:
-            os.close(gate_writer)
-            os.read(gate_reader, 1)  # returns when the last writer is gone
-            work(place, say)
-
-        return run
-
-    children = [Child(wait_and_work(place)) for place in range(count)]
-    os.close(gate_writer)
-    os.close(gate_reader)
-    return [child.wait() for child in children]
-
-
 def part(ledger: Ledger, count: int) -> Cost:
     return Cost.zcdp(Fraction(ledger.cap.nano // count, NANO) / ledger.cap.order)
 
 
-def test_eight_processes_race_for_the_last_of_the_budget(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").store.path
+@both
+def test_eight_processes_race_for_the_last_of_the_budget(place: Place) -> None:
+    path = place.address
+    make(path)
     each = part(Ledger.open(path), 20)
 
     def work(place: int, say: Callable[[str], None]) -> None:
@@ -350,8 +355,10 @@ def test_eight_processes_race_for_the_last_of_the_budget(tmp_path: Path) -> None
     assert extract.charged_nano == 20 * each.at(ledger.cap.order) <= ledger.cap.nano
 
 
-def test_eight_processes_race_while_some_are_killed(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").store.path
+@both
+def test_eight_processes_race_while_some_are_killed(place: Place) -> None:
+    path = place.address
+    make(path)
     each = part(Ledger.open(path), 30)
 
     def work(place: int, say: Callable[[str], None]) -> None:
@@ -378,8 +385,10 @@ def test_eight_processes_race_while_some_are_killed(tmp_path: Path) -> None:
     assert extract.charged_nano == 30 * each.at(ledger.cap.order) <= ledger.cap.nano
 
 
-def test_one_job_starts_once_in_eight_processes(tmp_path: Path) -> None:
-    path = make(tmp_path / "ledger.db").store.path
+@both
+def test_one_job_starts_once_in_eight_processes(place: Place) -> None:
+    path = place.address
+    make(path)
 
     def work(place: int, say: Callable[[str], None]) -> None:
         ledger = Ledger.open(path, timeout=60)
@@ -396,8 +405,9 @@ def test_one_job_starts_once_in_eight_processes(tmp_path: Path) -> None:
     assert Ledger.open(path).extract().charged_nano == SMALL.at(Ledger.open(path).cap.order)
 
 
-def test_only_one_of_eight_makes_the_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+@both
+def test_only_one_of_eight_makes_the_ledger(place: Place, tmp_path: Path) -> None:
+    path = place.address
 
     def work(place: int, say: Callable[[str], None]) -> None:
         try:
@@ -409,26 +419,27 @@ def test_only_one_of_eight_makes_the_ledger(tmp_path: Path) -> None:
     ledger_id = Ledger.open(path).ledger_id
     assert said.count(ledger_id) == 1
     assert set(said) <= {ledger_id, "UsageError", "OperationError"}
-    assert [left.name for left in tmp_path.iterdir()] == ["ledger.db"]
+    if isinstance(place, SqlitePlace):
+        assert [left.name for left in tmp_path.iterdir()] == ["ledger.db"]
 
 
 # ---- locked, out of disk, forking
 
 
-def test_a_lock_of_another_process_is_waited_for_and_then_refused(tmp_path: Path) -> None:
-    ledger = make(tmp_path / "ledger.db")
+@both
+def test_a_lock_of_another_process_is_waited_for_and_then_refused(place: Place) -> None:
+    ledger = make(place.address)
     done_reader, done_writer = os.pipe()
 
     def hold(say: Callable[[str], None]) -> None:
         os.close(done_writer)
-        db = sqlite3.connect(ledger.store.path, isolation_level=None)
-        db.execute("BEGIN IMMEDIATE")
+        place.held()()
         say("held")
         os.read(done_reader, 1)
 
     holder = Child(hold)
     assert os.read(holder._reader, 5) == b"held "
-    patient = Ledger.open(ledger.store.path, timeout=0.3)
+    patient = Ledger.open(place.address, timeout=0.3)
     began = time.monotonic()
     with pytest.raises(LedgerLocked):
         reserve(patient)
@@ -476,10 +487,11 @@ def test_a_full_disk_leaves_the_charge_and_the_error(tmp_path: Path, end: str) -
 
 
 @pytest.fixture
-def busy_threads(tmp_path: Path) -> Iterator[Ledger]:
+def busy_threads(place: Place) -> Iterator[Ledger]:
     """A ledger that four threads of this process use all the time."""
-    path, stop = make(tmp_path / "ledger.db", epsilon=100).store.path, threading.Event()
-    ledger = Ledger.open(path, timeout=60)  # seconds; two dozen writers queue
+    make(place.address, epsilon=100)
+    stop = threading.Event()
+    ledger = Ledger.open(place.address, timeout=60)  # seconds; two dozen writers queue
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -501,13 +513,14 @@ def busy_threads(tmp_path: Path) -> Iterator[Ledger]:
     assert errors == []
 
 
-def test_forks_never_inherit_an_open_connection(busy_threads: Ledger) -> None:
+@both
+def test_forks_never_inherit_an_open_connection(busy_threads: Ledger, place: Place) -> None:
     """A child that inherits half of SQLite's locks would hang, lose its locks, or damage the file."""
     ledger = busy_threads
 
     def work(say: Callable[[str], None]) -> None:
         held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()] if proc else []
-        assert not any("ledger.db" in name for name in held)
+        assert not any("ledger.db" in name or name.startswith("socket:") for name in held)
         with reserve(ledger) as reservation:
             reservation.start()
         say("done")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -118,45 +113,6 @@ def test_a_table_that_changes_after_the_reservation_is_charged(case: Any, monkey
 
 
 # ---- PostgreSQL --------------------------------------------------------------------------------------------------
-
-
-def postgres_binary(name: str) -> str | None:
-    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(places[-1]) if places else shutil.which(name)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of our own, without its database, on a socket in a temporary folder."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    initdb, pg_ctl = postgres_binary("initdb"), postgres_binary("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path("/tmp") / f"dpsynth-pg-{os.getpid()}"  # a socket's path has to be short
-    folder.mkdir(mode=0o700)
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:
-        try:
-            found = pwd.getpwnam("postgres")
-        except KeyError:
-            shutil.rmtree(folder)
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        os.chown(folder, found.pw_uid, found.pw_gid)
-        user = {"user": found.pw_uid, "group": found.pw_gid}
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    data = folder / "data"
-    try:
-        subprocess.run(
-            [initdb, "-D", data, "-A", "trust", "-U", "tester", "-N", "--no-locale", "-E", "UTF8"], **quiet, **user
-        )
-        options = f"-c listen_addresses='' -k {folder} -F"
-        subprocess.run([pg_ctl, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **quiet, **user)
-        try:
-            yield f"postgresql://tester@/postgres?host={folder}"
-        finally:
-            subprocess.run([pg_ctl, "-D", data, "-m", "immediate", "stop"], **quiet, **user)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def filled(server: str, rows: Path, schema: Schema) -> str:

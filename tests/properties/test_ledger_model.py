@@ -7,8 +7,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +16,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from ledger_places import PostgresPlace, SqlitePlace
 
+from benchmarks.ledger import grow
 from dpsynth.canonical import canonical, from_canonical
 from dpsynth.errors import AlreadyRan, BudgetExceeded, DpsynthError, IntegrityError, PrivacyRefusal
 from dpsynth.ledger import Anchor, Entry, Ledger, Reservation
-from dpsynth.ledger.entries import Draft, cost_of, recordable, rounded_up
-from dpsynth.privacy import NANO, Cap, Cost, PrivacyUnit
+from dpsynth.ledger.entries import cost_of, recordable, rounded_up
+from dpsynth.privacy import Cap, Cost, PrivacyUnit
 
 pytestmark = pytest.mark.rewinds
 
@@ -46,13 +53,16 @@ class LedgerModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "ledger.db"
+        self.path = self.new_place()
         self.ledger = Ledger.create(self.path, population="p", epsilon=1, delta="1e-6", entity="person")
         self.cap, self.jobs = CAP, 0
         self.open: list[tuple[Reservation, Cost, bool]] = []  # the flag: started
         self.charges: list[Cost] = []  # of what was started, left behind, or imported
         self.orphans = self.denied = self.attempts = 0
         self.anchors: list[Anchor] = []
+
+    def new_place(self) -> Path | str:
+        return self.folder / "ledger.db"
 
     def teardown(self) -> None:
         report = self.ledger.verify(self.anchors)
@@ -172,6 +182,15 @@ LedgerModel.TestCase.settings = settings(
 test_the_ledger_behaves_as_its_model = LedgerModel.TestCase
 
 
+def test_a_ledger_on_a_server_behaves_as_its_model(server: str) -> None:
+    class ServerModel(LedgerModel):
+        def new_place(self) -> str:
+            return PostgresPlace(server).address
+
+    few = settings(LedgerModel.TestCase.settings, max_examples=4)  # what differs is the store
+    run_state_machine_as_test(ServerModel, settings=few)
+
+
 # ---- canonical text
 
 plain_values = st.recursive(
@@ -248,21 +267,6 @@ def put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-@contextmanager
-def unlocked(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction on the file without its triggers, which are put back at the end."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("BEGIN")
-        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            db.execute(f"DROP TRIGGER {name}")
-        yield db
-        for _, definition in triggers:
-            db.execute(definition)
-        db.execute("COMMIT")
-
-
 def same_or_refused(path: Path, entries: tuple[Entry, ...]) -> bool:
     """True if the file was refused; it may never open and show anything but `entries`."""
     report = None
@@ -329,7 +333,7 @@ def test_a_forged_entry_is_refused_or_legal_but_never_a_crash(scratch: Path, dat
         body = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         previous = hashlib.sha256(body.encode()).hexdigest()
         rows.append((seq, body, previous))
-    with unlocked(scratch) as db:
+    with SqlitePlace(scratch).unlocked() as db:
         db.execute("DELETE FROM entries")
         db.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
     anchor = Anchor(ledger_id(bodies), len(entries) - 1, entries[-1].hash)
@@ -353,7 +357,7 @@ def test_a_cut_is_found_by_every_anchor_behind_it(scratch: Path, kept: int, anch
     content, entries, bodies = example()
     kept, anchored = kept % (len(entries) - 1), anchored % len(entries)
     put(scratch, content)
-    with unlocked(scratch) as db:
+    with SqlitePlace(scratch).unlocked() as db:
         db.execute("DELETE FROM entries WHERE seq > ?", (kept,))
     report = Ledger.inspect(scratch, [Anchor(ledger_id(bodies), anchored, entries[anchored].hash)])
     assert report.ok == (anchored <= kept)
@@ -361,40 +365,6 @@ def test_a_cut_is_found_by_every_anchor_behind_it(scratch: Path, kept: int, anch
 
 
 # ---- long ledgers
-
-
-def grow(path: Path, releases: int) -> Anchor:
-    """Append finished releases in one transaction, unchecked for speed; returns the new head."""
-    cost = Cost.zcdp(Fraction(1, NANO))
-    ledger = Ledger.open(path)
-    account = ledger.store.run(ledger._caught_up, write=False)
-    charge, attempts = cost.at(account.cap.order), len(account.claims)
-    rows = []
-    for attempt in range(attempts + 1, attempts + releases + 1):
-        seq = account.seq + 1
-        terms = {
-            "job_id": f"job-{attempt}",
-            "purpose": "nightly release",
-            "requested_by": "scheduler",
-            "unit": {"entity": "person", "max_rows": 5, "neighbours": "add_remove"},
-            "cost": cost.to_json(),
-            "charge": str(charge),
-            "attempt": attempt,
-        }
-        done = {"spent": {"nano": "7", "delta0": "0"}, "spends": 3, "artifact_sha256": "ab" * 32}
-        drafts: list[Draft] = [
-            ("RESERVE", terms | account.sums(charge, Fraction(0))),
-            ("START", {"reservation": seq}),
-            ("COMMIT", {"reservation": seq} | done),
-        ]
-        for draft in drafts:
-            number, body, digest = account.row(draft)
-            account.heads.append(digest.decode())
-            rows.append((number, body.decode(), digest.decode()))
-        account.nano += charge
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executemany("INSERT INTO entries (seq, body, hash) VALUES (?, ?, ?)", rows)
-    return account.anchor
 
 
 @pytest.mark.parametrize("entries", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])

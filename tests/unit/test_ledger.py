@@ -12,14 +12,16 @@ import sqlite3
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, tzinfo
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from ledger_places import Place, both, lock_held, lock_held_later
 
 from dpsynth import ledger as ledger_package
 from dpsynth.canonical import canonical
@@ -45,11 +47,11 @@ DIGEST = "ab" * 32
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return make(tmp_path / "ledger.db")
+def ledger(place: Place) -> Ledger:
+    return make(place.address)
 
 
-def make(path: Path, *, population: str = "rand-hie", epsilon: object = 2, **more: object) -> Ledger:
+def make(path: Path | str, *, population: str = "rand-hie", epsilon: object = 2, **more: object) -> Ledger:
     return Ledger.create(path, population=population, epsilon=epsilon, delta="1e-6", entity="person", **more)  # type: ignore[arg-type]
 
 
@@ -59,14 +61,6 @@ def reserve(ledger: Ledger, cost: Cost = SMALL, *, job_id: str | None = None, pu
 
 def kinds(ledger: Ledger) -> list[str]:
     return [entry.kind for entry in ledger.entries()]
-
-
-@contextmanager
-def lock_held(path: Path) -> Iterator[None]:
-    """Another connection inside a write transaction, as another process would hold it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        yield
 
 
 def part(ledger: Ledger, count: int) -> Cost:
@@ -108,8 +102,9 @@ def test_a_new_ledger_is_one_private_file_with_its_genesis(tmp_path: Path) -> No
     assert again.ledger_id == ledger.ledger_id
 
 
-def test_two_ledgers_never_share_an_id(tmp_path: Path) -> None:
-    assert make(tmp_path / "a").ledger_id != make(tmp_path / "b").ledger_id
+@both
+def test_two_ledgers_never_share_an_id(place: Place) -> None:
+    assert make(place.beside().address).ledger_id != make(place.beside().address).ledger_id
 
 
 def test_the_file_at_rest_has_no_side_files(ledger: Ledger) -> None:
@@ -199,11 +194,6 @@ def test_opening_what_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_postgresql_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="PostgreSQL"):
-        Ledger.open("postgresql://host/db")
-
-
 def foreign_database(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE entries (seq INTEGER PRIMARY KEY, body TEXT, hash TEXT)")
@@ -262,29 +252,45 @@ def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
     [
         "UPDATE entries SET body = 'x'",
         "DELETE FROM entries",
-        "INSERT INTO entries VALUES (7, 'x', printf('%064d', 0))",
-        "INSERT OR REPLACE INTO entries VALUES (0, 'x', printf('%064d', 0))",
-        "REPLACE INTO entries VALUES (0, 'x', printf('%064d', 0))",
-        "INSERT INTO entries VALUES (1, 5, 'short')",
+        f"INSERT INTO entries VALUES (7, 'x', '{'0' * 64}')",
+        f"INSERT INTO entries VALUES (NULL, 'x', '{'0' * 64}')",
+        f"INSERT INTO entries VALUES (1, 'x', '{'0' * 64}'), (3, 'x', '{'0' * 64}')",
+        f"INSERT INTO entries VALUES (0, 'x', '{'0' * 64}') ON CONFLICT (seq) DO UPDATE SET body = 'x'",
+        "INSERT INTO entries VALUES (1, 'x', 'short')",
     ],
 )
-def test_the_database_itself_appends_only(ledger: Ledger, statement: str) -> None:
-    with closing(sqlite3.connect(ledger.store.path)) as db, pytest.raises(sqlite3.IntegrityError):
-        db.execute(statement)
+@both
+def test_the_database_itself_appends_only(ledger: Ledger, statement: str, place: Place) -> None:
+    assert not place.try_to(statement)
+    assert kinds(ledger) == ["GENESIS"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT OR REPLACE INTO entries VALUES (0, 'x', printf('%064d', 0))",
+        "REPLACE INTO entries VALUES (0, 'x', printf('%064d', 0))",
+        "INSERT INTO entries VALUES (1, x'00', printf('%064d', 0))",
+    ],
+)
+def test_a_file_does_not_replace_either(ledger: Ledger, place: Place, statement: str) -> None:
+    assert not place.try_to(statement)
     assert kinds(ledger) == ["GENESIS"]
 
 
 # ---- a reservation from beginning to end
 
 
-def test_the_charge_is_on_the_disk_before_reserve_returns(ledger: Ledger) -> None:
+@both
+def test_the_charge_is_on_the_disk_before_reserve_returns(ledger: Ledger, place: Place) -> None:
     reservation = reserve(ledger)
-    seen_by_others = Ledger.open(ledger.store.path).entries()[-1]
+    seen_by_others = Ledger.open(place.address).entries()[-1]
     assert (seen_by_others.kind, seen_by_others.seq) == ("RESERVE", reservation.seq)
     assert seen_by_others.fields["charge"] == str(SMALL.at(ledger.cap.order))
     assert reservation.state == "reserved"
 
 
+@both
 def test_a_release_leaves_reserve_start_commit(ledger: Ledger) -> None:
     step = Cost.zcdp(Fraction(1, 4000))
     with reserve(ledger) as reservation:
@@ -324,6 +330,7 @@ def test_a_failure_after_the_start_stays_charged(ledger: Ledger, error: BaseExce
 
 
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()])
+@both
 def test_a_failure_before_the_start_gives_back(ledger: Ledger, error: BaseException) -> None:
     reservation = reserve(ledger)
     with pytest.raises(type(error)), reservation:
@@ -407,6 +414,7 @@ def test_a_reservation_starts_once(ledger: Ledger) -> None:
 # ---- the filter
 
 
+@both
 def test_the_whole_cap_can_be_spent_and_not_a_nano_more(ledger: Ledger) -> None:
     with reserve(ledger, ledger.cap.cost) as reservation:
         reservation.start()
@@ -457,6 +465,7 @@ def test_the_sum_is_kept_in_whole_nano_units_rounded_up(ledger: Ledger) -> None:
         PrivacyUnit(entity="person", max_rows=5, neighbours="replace"),
     ],
 )
+@both
 def test_another_unit_is_refused_and_noted(ledger: Ledger, unit: PrivacyUnit) -> None:
     with pytest.raises(UnitMismatch, match="person"):
         ledger.reserve(SMALL, unit=unit, purpose="release")
@@ -492,6 +501,7 @@ def test_absurd_costs_are_refused_before_anything_is_written(ledger: Ledger, cos
     assert kinds(ledger) == ["GENESIS"]
 
 
+@both
 def test_what_an_entry_cannot_hold_is_not_written(ledger: Ledger) -> None:
     unit = PrivacyUnit(entity="person", max_rows=10**40, neighbours="add_remove")
     with pytest.raises(UsageError, match="cannot record"):
@@ -516,12 +526,35 @@ def test_texts_are_printable_and_short(ledger: Ledger, text: str) -> None:
     assert kinds(ledger) == ["GENESIS"]
 
 
+@both
+def test_a_clock_that_goes_back_changes_nothing_but_the_time(
+    ledger: Ledger, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reserve(ledger) as reservation:
+        reservation.start()
+
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Yesterday:
+            return cls(1999, 12, 31, tzinfo=tz)
+
+    monkeypatch.setattr("dpsynth.ledger.account.datetime", Yesterday)
+    with reserve(ledger) as reservation:
+        reservation.start()
+    times = [entry.time for entry in ledger.entries()]
+    assert times[4:] == ["1999-12-31T00:00:00.000000Z"] * 3 < times[1:4]
+    assert kinds(ledger)[1:] == ["RESERVE", "START", "COMMIT"] * 2
+    assert charged(Ledger.open(place.address)) == 2 * SMALL.at(ledger.cap.order)
+    assert ledger.verify([ledger.anchor]).ok
+
+
 # ---- the same job again
 
 
-def test_a_retried_call_gets_the_same_reservation(ledger: Ledger) -> None:
+@both
+def test_a_retried_call_gets_the_same_reservation(ledger: Ledger, place: Place) -> None:
     first = reserve(ledger, job_id="job-1")
-    second = reserve(Ledger.open(ledger.store.path), job_id="job-1")
+    second = reserve(Ledger.open(place.address), job_id="job-1")
     assert (second.seq, second.anchor) == (first.seq, first.anchor)
     assert charged(ledger) == SMALL.at(ledger.cap.order)
     with second:
@@ -535,6 +568,7 @@ def test_a_retried_call_gets_the_same_reservation(ledger: Ledger) -> None:
     assert charged(ledger) == SMALL.at(ledger.cap.order)
 
 
+@both
 def test_a_job_that_was_started_and_died_cannot_run_again(ledger: Ledger) -> None:
     reserve(ledger, job_id="job-1").start()
     with pytest.raises(AlreadyRan):
@@ -542,6 +576,7 @@ def test_a_job_that_was_started_and_died_cannot_run_again(ledger: Ledger) -> Non
     assert ledger.extract().orphans == 1
 
 
+@both
 def test_a_job_that_was_given_back_may_be_reserved_again(ledger: Ledger) -> None:
     stale = reserve(ledger, job_id="job-1")
     with reserve(ledger, job_id="job-1"):
@@ -584,14 +619,15 @@ def test_a_refused_job_may_be_asked_for_again(ledger: Ledger) -> None:
 # ---- amendments, imports, extract
 
 
-def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger) -> None:
+@both
+def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger, place: Place) -> None:
     before = ledger.cap
     with pytest.raises(BudgetExceeded):
         reserve(ledger, Cap.of(3, "1e-6").cost)
     after = ledger.amend("3.5", reason="second wave of the survey", approver="A. Privacy")
     assert after == ledger.cap == before.raised("3.5")
     assert after.order == before.order
-    with reserve(Ledger.open(ledger.store.path), Cap.of(3, "1e-6").cost) as reservation:
+    with reserve(Ledger.open(place.address), Cap.of(3, "1e-6").cost) as reservation:
         reservation.start()
     for lower in (1, "3.5", 0, float("nan")):
         with pytest.raises(UsageError):
@@ -611,11 +647,12 @@ def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger) -> None:
     assert (genesis.kind, genesis.time) == ("GENESIS", ledger.extract().genesis_time)
 
 
-def test_an_import_is_charged_even_over_the_cap(ledger: Ledger) -> None:
+@both
+def test_an_import_is_charged_even_over_the_cap(ledger: Ledger, place: Place) -> None:
     loss = Cost.approximate(3, "1e-8")
     ledger.import_external(cost=loss, note="histogram given to the ministry in 2024")
     ledger.import_external(cost=None, note="k-anonymous extract of 2019")
-    extract = Ledger.open(ledger.store.path).extract()
+    extract = Ledger.open(place.address).extract()
     assert extract.charged_nano == loss.at(ledger.cap.order) > extract.cap_nano
     assert extract.remaining_nano == 0
     assert extract.charged == loss
@@ -625,6 +662,7 @@ def test_an_import_is_charged_even_over_the_cap(ledger: Ledger) -> None:
             reserve(ledger, cost)
 
 
+@both
 def test_the_extract_counts_what_happened(ledger: Ledger) -> None:
     reserve(ledger)
     reserve(ledger).start()
@@ -655,14 +693,15 @@ def test_the_extract_counts_what_happened(ledger: Ledger) -> None:
 # ---- several populations
 
 
-def test_a_joined_population_charges_all_its_parents(tmp_path: Path) -> None:
-    clinic, school = make(tmp_path / "a", population="clinic"), make(tmp_path / "b", population="school")
-    joined = make(tmp_path / "c", population="both", parents=[clinic, school])
+@both
+def test_a_joined_population_charges_all_its_parents(place: Place) -> None:
+    clinic, school = (make(place.beside().address, population=name) for name in ("clinic", "school"))
+    joined = make(place.address, population="both", parents=[clinic, school])
     for ledgers in ([joined], [joined, clinic], [school, joined]):
         with pytest.raises(UsageError, match=r"clinic|school"):
             reserve_all(ledgers, SMALL, unit=PERSON, purpose="release")
     with pytest.raises(UsageError, match="derives"):
-        reserve(Ledger.open(joined.store.path))
+        reserve(Ledger.open(place.address))
     everyone = [joined, clinic, school]
     with reserve_all(everyone, SMALL, unit=PERSON, purpose="release", job_id="j") as reservation:
         reservation.start()
@@ -715,22 +754,24 @@ def test_each_ledger_is_named_once(ledger: Ledger, count: int) -> None:
 # ---- when the end cannot be recorded
 
 
-def test_a_locked_ledger_is_refused_in_time_and_can_be_read(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.store.path, timeout=0.05)
-    with lock_held(ledger.store.path):
+@both
+def test_a_locked_ledger_is_refused_in_time_and_can_be_read(ledger: Ledger, place: Place) -> None:
+    hasty = Ledger.open(place.address, timeout=0.05)
+    with lock_held(place):
         with pytest.raises(LedgerLocked, match="another process"):
             reserve(hasty)
         assert hasty.extract().attempts == 0
-        assert Ledger.open(ledger.store.path, timeout=0).verify().ok
+        assert Ledger.open(place.address, timeout=0).verify().ok
     with reserve(hasty):
         pass
 
 
-def test_a_waiting_writer_gets_its_turn(ledger: Ledger) -> None:
+@both
+def test_a_waiting_writer_gets_its_turn(ledger: Ledger, place: Place) -> None:
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock_held(ledger.store.path):
+        with lock_held(place):
             holding.set()
             done.wait(0.2)
 
@@ -743,10 +784,11 @@ def test_a_waiting_writer_gets_its_turn(ledger: Ledger) -> None:
     thread.join()
 
 
-def test_a_failing_forfeit_never_hides_the_error(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.store.path, timeout=0)
+@both
+def test_a_failing_forfeit_never_hides_the_error(ledger: Ledger, place: Place) -> None:
+    hasty = Ledger.open(place.address, timeout=0)
     reservation = reserve(hasty)
-    with pytest.raises(ValueError, match="the real error") as caught, lock_held_later(ledger.store.path) as lock:
+    with pytest.raises(ValueError, match="the real error") as caught, lock_held_later(place) as lock:
         run(reservation, before_the_end=fail(ValueError("the real error"), after=lock))
     assert "stays charged" in caught.value.__notes__[0]
     assert reservation.state == "started"
@@ -754,41 +796,39 @@ def test_a_failing_forfeit_never_hides_the_error(ledger: Ledger) -> None:
     assert (charged(ledger), ledger.extract().orphans) == (SMALL.at(ledger.cap.order), 1)
 
 
-def test_a_failing_commit_is_never_success(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.store.path, timeout=0)
+@both
+def test_a_failing_commit_is_never_success(ledger: Ledger, place: Place) -> None:
+    hasty = Ledger.open(place.address, timeout=0)
     reservation = reserve(hasty)
-    with pytest.raises(LedgerLocked), lock_held_later(ledger.store.path) as lock:
+    with pytest.raises(LedgerLocked), lock_held_later(place) as lock:
         run(reservation, before_the_end=lock)
     assert reservation.state == "started"
     assert ledger.extract().orphans == 1
 
 
-def test_a_failing_give_back_is_reported_and_stays_charged(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.store.path, timeout=0)
-    with pytest.raises(LedgerLocked), lock_held_later(ledger.store.path) as lock, reserve(hasty):
+@both
+def test_a_failing_give_back_is_reported_and_stays_charged(ledger: Ledger, place: Place) -> None:
+    hasty = Ledger.open(place.address, timeout=0)
+    with pytest.raises(LedgerLocked), lock_held_later(place) as lock, reserve(hasty):
         lock()
     assert charged(ledger) == SMALL.at(ledger.cap.order)
 
 
-def test_every_ledger_gets_its_turn_when_one_fails(tmp_path: Path) -> None:
-    first, second = Ledger.open(make(tmp_path / "a").store.path, timeout=0), make(tmp_path / "b")
+@both
+def test_every_ledger_gets_its_turn_when_one_fails(place: Place) -> None:
+    make(place.address)
+    first, second = Ledger.open(place.address, timeout=0), make(place.beside().address)
     reservation = reserve_all([first, second], SMALL, unit=PERSON, purpose="release")
-    with pytest.raises(LedgerLocked), lock_held_later(first.store.path) as lock:
+    with pytest.raises(LedgerLocked), lock_held_later(place) as lock:
         run(reservation, before_the_end=lock)
     assert (kinds(first)[-1], kinds(second)[-1]) == ("START", "COMMIT")
 
 
-@contextmanager
-def lock_held_later(path: Path) -> Iterator[Callable[[], object]]:
-    """A function that takes the write lock, which is held to the end of the block."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        yield lambda: db.execute("BEGIN IMMEDIATE")
-
-
-def test_a_failed_start_leaves_nothing_to_read_from(ledger: Ledger) -> None:
-    hasty = Ledger.open(ledger.store.path, timeout=0)
+@both
+def test_a_failed_start_leaves_nothing_to_read_from(ledger: Ledger, place: Place) -> None:
+    hasty = Ledger.open(place.address, timeout=0)
     with reserve(hasty) as reservation:
-        with lock_held(ledger.store.path), pytest.raises(LedgerLocked):
+        with lock_held(place), pytest.raises(LedgerLocked):
             reservation.start()
         with pytest.raises(PrivacyRefusal):
             reservation.spend(Cost.zero(), purpose="not started")
@@ -849,8 +889,9 @@ def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
 # ---- one process, many threads
 
 
-def test_threads_share_one_ledger_without_overspending(tmp_path: Path) -> None:
-    ledger = make(tmp_path / "ledger.db")
+@both
+def test_threads_share_one_ledger_without_overspending(place: Place) -> None:
+    ledger = make(place.address)
     each = part(ledger, 10)
     won: list[int] = []
     refused: list[DpsynthError] = []
@@ -870,7 +911,7 @@ def test_threads_share_one_ledger_without_overspending(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (len(won), len(set(won)), len(refused)) == (10, 10, 22)
-    assert Ledger.open(ledger.store.path).extract() == ledger.extract()
+    assert Ledger.open(place.address).extract() == ledger.extract()
     assert charged(ledger) == 10 * each.at(ledger.cap.order) <= ledger.cap.nano
 
 
@@ -899,6 +940,7 @@ def test_threads_share_one_reservation_without_overspending(ledger: Ledger) -> N
     assert reservation.spent == SMALL
 
 
+@both
 def test_only_one_thread_starts_a_job(ledger: Ledger) -> None:
     reservation = reserve(ledger)
     outcomes: list[str] = []
@@ -946,6 +988,7 @@ def in_child(work: Callable[[], object]) -> str:
     return answer.strip("-")
 
 
+@both
 def test_a_reservation_is_refused_in_a_forked_child(ledger: Ledger) -> None:
     with reserve(ledger) as reservation:
         assert in_child(reservation.start) == "BoundToProcess"
@@ -959,6 +1002,7 @@ def test_a_reservation_is_refused_in_a_forked_child(ledger: Ledger) -> None:
     assert kinds(ledger)[-1] == "COMMIT"
 
 
+@both
 def test_a_ledger_goes_on_in_a_forked_child(ledger: Ledger) -> None:
     def work() -> None:
         with reserve(ledger) as reservation:
@@ -973,11 +1017,11 @@ def test_a_ledger_goes_on_in_a_forked_child(ledger: Ledger) -> None:
 # ---- what an entry looks like
 
 
-def test_entries_are_canonical_json_that_anyone_can_check(ledger: Ledger) -> None:
+@both
+def test_entries_are_canonical_json_that_anyone_can_check(ledger: Ledger, place: Place) -> None:
     with ledger.reserve(SMALL, unit=PERSON, purpose="größe", requested_by="ann") as reservation:
         reservation.start()
-    with closing(sqlite3.connect(ledger.store.path)) as db:
-        rows = db.execute("SELECT seq, body, hash FROM entries ORDER BY seq").fetchall()
+    rows = [(seq, body.decode(), digest.decode()) for seq, body, digest in place.rows()]
     previous = "0" * 64
     for seq, body, digest in rows:
         data = json.loads(body)
@@ -1000,12 +1044,13 @@ def test_integers_beyond_what_json_readers_keep_are_text() -> None:
         canonical({"a": 0.5})
 
 
-def test_a_curve_with_large_losses_survives(tmp_path: Path) -> None:
-    ledger = make(tmp_path / "ledger.db", epsilon=10**9)
+@both
+def test_a_curve_with_large_losses_survives(place: Place) -> None:
+    ledger = make(place.address, epsilon=10**9)
     large = Cost(extra=tuple(2**53 + place for place in range(len(ORDERS))), delta0=Fraction(1, 10**9))
     with reserve(ledger, large) as reservation:
         reservation.start()
-    assert Ledger.open(ledger.store.path).extract().charged == large
+    assert Ledger.open(place.address).extract().charged == large
 
 
 # ---- anchors
@@ -1039,6 +1084,7 @@ def test_a_manifest_without_a_head_is_refused(found: object) -> None:
         Anchor.from_manifest({} if found is None else {"ledger": found})
 
 
+@both
 def test_verify_asks_for_heads_that_were_deposited(ledger: Ledger) -> None:
     deposit = ledger.anchor
     ledger.record_anchor(deposit, witness="notary, vault 3")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_places import Place, SqlitePlace, both
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, IntegrityError
 from dpsynth.ledger import Anchor, Ledger
@@ -28,9 +29,9 @@ Entries = list[dict[str, Any]]
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(place: Place) -> Ledger:
     """Sixteen entries: a release, a failure, one given back, a denial, an amendment, imports, a release, an orphan."""
-    made = Ledger.create(tmp_path / "ledger.db", population="p", epsilon=1, delta="1e-6", entity="person")
+    made = Ledger.create(place.address, population="p", epsilon=1, delta="1e-6", entity="person")
     release(made)
     with pytest.raises(RuntimeError):
         release(made, fails=True)
@@ -57,106 +58,136 @@ def release(ledger: Ledger, *, fails: bool = False) -> None:
             raise RuntimeError
 
 
-def sql(path: Path, *statements: str) -> None:
-    """Change the file as its owner can: without the triggers, which are put back afterwards."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            db.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            db.execute(statement)
-        for _, definition in triggers:
-            db.execute(definition)
-
-
-def write(path: Path, entries: Entries, *, rechain: bool) -> None:
+def write(place: Place, entries: Entries, *, rechain: bool) -> None:
     """Replace all entries; `rechain` recomputes every link, as someone who knows the format can."""
     previous, rows = "0" * 64, []
     for entry in entries:
         if rechain:
             entry = entry | {"prev_hash": previous}
-        body = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        previous = hashlib.sha256(body.encode()).hexdigest()
-        rows.append((entry["seq"], body, previous))
-    sql(path, "DELETE FROM entries")
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
+        body = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        previous = hashlib.sha256(body).hexdigest()
+        rows.append((entry["seq"], body, previous.encode()))
+    place.forge(rows)
 
 
-def read(path: Path) -> Entries:
-    with closing(sqlite3.connect(path)) as db:
-        return [json.loads(body) for (body,) in db.execute("SELECT body FROM entries ORDER BY seq")]
+def read(place: Place) -> Entries:
+    return [json.loads(body) for _, body, _ in place.rows()]
 
 
-def found_alone(path: Path) -> str:
-    """The problem that the file shows without any anchor, or ""."""
-    report = Ledger.inspect(path)
+def exchange(place: Place, seq: int, body: bytes, *, rehash: bool = False) -> None:
+    """Replace the text of one entry, and its own hash if asked."""
+    rows = place.rows()
+    digest = hashlib.sha256(body).hexdigest().encode() if rehash else rows[seq][2]
+    rows[seq] = (seq, body, digest)
+    place.forge(rows)
+
+
+def found_alone(place: Place) -> str:
+    """The problem that the ledger shows without any anchor, or ""."""
+    report = Ledger.inspect(place.address)
     assert report.ok == (not report.problems)
     if report.ok:
-        Ledger.open(path)
+        Ledger.open(place.address)
         return ""
     (problem,) = report.problems
     with pytest.raises(IntegrityError, match=re.escape(problem)):
-        Ledger.open(path)
+        Ledger.open(place.address)
     return problem
 
 
-def test_the_untouched_ledger_is_sound(ledger: Ledger) -> None:
+@both
+def test_the_untouched_ledger_is_sound(ledger: Ledger, place: Place) -> None:
     assert len(ledger.entries()) == 16
-    assert found_alone(ledger.store.path) == ""
+    assert found_alone(place) == ""
     assert ledger.verify([ledger.anchor]).ok
-    write(
-        ledger.store.path, read(ledger.store.path), rechain=True
-    )  # the helpers of this file change nothing by themselves
+    write(place, read(place), rechain=True)  # the helpers of this file change nothing by themselves
     assert ledger.verify([ledger.anchor]).ok
 
 
 # ---- found by the chain alone
 
 
+@both
 @pytest.mark.parametrize("seq", [0, 1, 7, 14])
-def test_an_edited_row_is_named(ledger: Ledger, seq: int) -> None:
-    sql(ledger.store.path, f"UPDATE entries SET body = replace(body, '2026', '2025') || ' ' WHERE seq = {seq}")
-    assert f"entry {seq} (its hash" in found_alone(ledger.store.path)
+def test_an_edited_row_is_named(ledger: Ledger, seq: int, place: Place) -> None:
+    exchange(place, seq, place.rows()[seq][1] + b" ")
+    assert f"entry {seq} (its hash" in found_alone(place)
 
 
-def test_an_edited_row_with_its_own_hash_breaks_the_next_link(ledger: Ledger) -> None:
-    body = json.dumps(read(ledger.store.path)[4] | {"tool_version": "9"}, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    sql(ledger.store.path, f"UPDATE entries SET body = '{body}', hash = '{digest}' WHERE seq = 4")
-    assert "entry 5 (it does not follow" in found_alone(ledger.store.path)
+def test_an_edited_row_with_its_own_hash_breaks_the_next_link(ledger: Ledger, place: Place) -> None:
+    body = json.dumps(read(place)[4] | {"tool_version": "9"}, sort_keys=True, separators=(",", ":"))
+    exchange(place, 4, body.encode(), rehash=True)
+    assert "entry 5 (it does not follow" in found_alone(place)
 
 
-def test_a_missing_row_is_named(ledger: Ledger) -> None:
-    sql(ledger.store.path, "DELETE FROM entries WHERE seq = 6")
-    assert "entry 6 (it is missing)" in found_alone(ledger.store.path)
+@both
+def test_a_missing_row_is_named(ledger: Ledger, place: Place) -> None:
+    place.forge([row for row in place.rows() if row[0] != 6])
+    assert "entry 6 (it is missing)" in found_alone(place)
 
 
-def test_rows_cannot_be_moved_up(ledger: Ledger) -> None:
-    sql(ledger.store.path, "DELETE FROM entries WHERE seq = 6", "UPDATE entries SET seq = seq - 1 WHERE seq > 6")
-    assert "entry 6 (" in found_alone(ledger.store.path)
+@both
+def test_rows_cannot_be_moved_up(ledger: Ledger, place: Place) -> None:
+    rows = place.rows()
+    place.forge([*rows[:6], *((seq - 1, body, digest) for seq, body, digest in rows[7:])])
+    assert "entry 6 (" in found_alone(place)
 
 
-def test_an_emptied_ledger_is_refused(ledger: Ledger) -> None:
-    sql(ledger.store.path, "DELETE FROM entries")
-    assert "entry 0 (it is missing)" in found_alone(ledger.store.path)
+@both
+def test_an_emptied_ledger_is_refused(ledger: Ledger, place: Place) -> None:
+    place.forge([])
+    assert "entry 0 (it is missing)" in found_alone(place)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+CHANGED = {
+    "sqlite": [
         "DROP TRIGGER entries_stay",
         "CREATE TRIGGER swallow BEFORE INSERT ON entries BEGIN SELECT RAISE(IGNORE); END",
         "CREATE TABLE more (x)",
         "DROP TABLE entries",
     ],
+    "postgresql": [
+        "DROP TRIGGER entries_stay ON entries",
+        "DROP TRIGGER entries_follow ON entries",
+        "ALTER TABLE entries DISABLE TRIGGER ALL",
+        "ALTER TABLE entries ENABLE TRIGGER entries_stay",  # no longer for replicated changes
+        "ALTER TRIGGER entries_stay ON entries RENAME TO entries_go",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+        "CREATE TRIGGER swallow BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE OR REPLACE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
+        "AS 'BEGIN RETURN NEW; END'",
+        "ALTER FUNCTION append_only() RESET search_path",
+        "ALTER FUNCTION append_only() SECURITY DEFINER",
+        "CREATE RULE quiet AS ON INSERT TO entries DO INSTEAD NOTHING",
+        "ALTER TABLE entries ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE entries SET UNLOGGED",
+        "ALTER TABLE entries ADD COLUMN more text",
+        "ALTER TABLE entries DROP COLUMN hash",
+        "ALTER TABLE entries ALTER COLUMN body SET DEFAULT 'x'",
+        "ALTER TABLE entries ALTER COLUMN body DROP NOT NULL",
+        "ALTER TABLE entries DROP CONSTRAINT entries_pkey",
+        "ALTER TABLE entries DROP CONSTRAINT entries_pkey; ALTER TABLE entries ADD CONSTRAINT entries_pkey "
+        "PRIMARY KEY (seq) DEFERRABLE INITIALLY DEFERRED",
+        "ALTER TABLE entries DROP CONSTRAINT entries_hash",
+        "CREATE INDEX more ON entries (hash)",
+        "CREATE TABLE child () INHERITS (entries)",
+        "ALTER TABLE entries RENAME TO rows; CREATE VIEW entries AS SELECT * FROM rows WHERE seq < 3",
+        "DROP TABLE entries",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "statement"),
+    [(kind, statement) for kind, statements in CHANGED.items() for statement in statements],
+    indirect=["place"],
 )
-def test_changed_tables_are_refused(ledger: Ledger, statement: str) -> None:
-    with closing(sqlite3.connect(ledger.store.path)) as db:
-        db.execute(statement)
-    assert "tables were changed" in found_alone(ledger.store.path)
+def test_changed_tables_are_refused(place: Place, statement: str) -> None:
+    made = Ledger.create(place.address, population="p", epsilon=1, delta="1e-6", entity="person")
+    assert place.try_to(statement)
+    assert "tables were changed" in found_alone(place)
     with pytest.raises(IntegrityError):
-        reserve(ledger)  # and by a ledger that was open before
+        reserve(made)  # and by a ledger that was open before
 
 
 def at(seq: int, /, **changes: Any) -> Callable[[Entries], object]:
@@ -243,25 +274,22 @@ ILLEGAL: dict[str, tuple[int, str, Callable[[Entries], object]]] = {
 
 
 @pytest.mark.parametrize("change", ILLEGAL, ids=str)
-def test_an_illegal_history_is_found_though_its_chain_is_whole(ledger: Ledger, change: str) -> None:
+def test_an_illegal_history_is_found_though_its_chain_is_whole(ledger: Ledger, change: str, place: Place) -> None:
     seq, rule, forge = ILLEGAL[change]
-    entries = read(ledger.store.path)
+    entries = read(place)
     forge(entries)
-    write(ledger.store.path, entries, rechain=True)
-    assert f"entry {seq} (" in found_alone(ledger.store.path)
+    write(place, entries, rechain=True)
+    assert f"entry {seq} (" in found_alone(place)
     with pytest.raises(IntegrityError) as refusal:
-        Ledger.open(ledger.store.path)
+        Ledger.open(place.address)
     assert rule in repr(refusal.value.__cause__)
 
 
-def test_text_that_is_not_canonical_is_refused(ledger: Ledger) -> None:
+@both
+def test_text_that_is_not_canonical_is_refused(ledger: Ledger, place: Place) -> None:
     for body in (b'{"a": 1}', b'{"a":1,"a":1}', b"[]", b"null", b"\xff", b"[" * 100_000):
-        digest = hashlib.sha256(body).hexdigest()
-        sql(
-            ledger.store.path,
-            f"UPDATE entries SET body = CAST(x'{body.hex()}' AS TEXT), hash = '{digest}' WHERE seq = 14",
-        )
-        assert "entry 14 (it is not an entry in canonical form)" in found_alone(ledger.store.path)
+        exchange(place, 14, body, rehash=True)
+        assert "entry 14 (it is not an entry in canonical form)" in found_alone(place)
 
 
 # ---- found only beside an anchor
@@ -281,55 +309,51 @@ def cheaper(entries: Entries) -> Entries:
     ]
 
 
-def test_a_cut_tail_needs_an_anchor(ledger: Ledger) -> None:
+@both
+def test_a_cut_tail_needs_an_anchor(ledger: Ledger, place: Place) -> None:
     anchor, older = last_release(ledger), Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash)
-    sql(ledger.store.path, "DELETE FROM entries WHERE seq > 12")
-    assert found_alone(ledger.store.path) == ""
-    report = Ledger.inspect(ledger.store.path, [anchor])
+    place.forge(place.rows()[:13])
+    assert found_alone(place) == ""
+    report = Ledger.inspect(place.address, [anchor])
     assert not report.ok
     assert "entry 13" in report.problems[0]
     assert "cut or restored" in report.problems[0]
-    still_true = Ledger.inspect(ledger.store.path, [older])
+    still_true = Ledger.inspect(place.address, [older])
     assert still_true.ok
     assert "entries 4 to 12" in still_true.not_checked[0]
 
 
-def test_a_rechained_file_needs_an_anchor(ledger: Ledger) -> None:
+@both
+def test_a_rechained_file_needs_an_anchor(ledger: Ledger, place: Place) -> None:
     anchor = last_release(ledger)
-    entries = read(ledger.store.path)
+    entries = read(place)
     entries[10]["reason"] = "nobody will notice"
-    write(ledger.store.path, entries, rechain=True)
-    assert found_alone(ledger.store.path) == ""
-    report = Ledger.inspect(ledger.store.path, [anchor])
+    write(place, entries, rechain=True)
+    assert found_alone(place) == ""
+    report = Ledger.inspect(place.address, [anchor])
     assert not report.ok
     assert "rewritten" in report.problems[0]
-    before_the_edit = Anchor(ledger.ledger_id, 3, ledger_hash(ledger.store.path, 3))
-    assert Ledger.inspect(ledger.store.path, [before_the_edit]).ok  # an older witness cannot know
+    before_the_edit = Anchor(ledger.ledger_id, 3, place.rows()[3][2].decode())
+    assert Ledger.inspect(place.address, [before_the_edit]).ok  # an older witness cannot know
 
 
-def ledger_hash(path: Path, seq: int) -> str:
-    with closing(sqlite3.connect(path)) as db:
-        (digest,) = db.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
-    return str(digest)
-
-
-def test_a_forgotten_release_needs_an_anchor(ledger: Ledger) -> None:
+def test_a_forgotten_release_needs_an_anchor(ledger: Ledger, place: Place) -> None:
     anchor = last_release(ledger)
-    write(ledger.store.path, cheaper(read(ledger.store.path)), rechain=True)
-    assert found_alone(ledger.store.path) == ""
-    assert Ledger.open(ledger.store.path).extract().charged_nano == 0
-    assert not Ledger.inspect(ledger.store.path, [anchor]).ok
+    write(place, cheaper(read(place)), rechain=True)
+    assert found_alone(place) == ""
+    assert Ledger.open(place.address).extract().charged_nano == 0
+    assert not Ledger.inspect(place.address, [anchor]).ok
 
 
-def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
-    backup = shutil.copy(ledger.store.path, tmp_path / "backup.db")
+@both
+def test_a_restored_backup_needs_an_anchor(ledger: Ledger, place: Place) -> None:
+    backup = place.rows()
     release(ledger)
     anchor = ledger.anchor
-    (tmp_path / "new").mkdir()
-    restored = Path(shutil.copy(backup, tmp_path / "new" / "ledger.db"))
-    assert found_alone(restored) == ""
-    assert not Ledger.inspect(restored, [anchor]).ok
-    diverged = Ledger.open(restored)
+    place.forge(backup)
+    assert found_alone(place) == ""
+    assert not Ledger.inspect(place.address, [anchor]).ok
+    diverged = Ledger.open(place.address)
     while diverged.anchor.seq <= anchor.seq:  # growing past the anchor does not hide the gap
         release(diverged)
     report = diverged.verify([anchor])
@@ -337,30 +361,18 @@ def test_a_restored_backup_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> No
     assert "rewritten" in report.problems[0]
 
 
-def test_a_lost_log_needs_an_anchor(ledger: Ledger, tmp_path: Path) -> None:
-    """What was written since the log was last folded into the file goes with the log."""
-    with closing(sqlite3.connect(ledger.store.path)) as reader:
-        reader.execute("SELECT count(*) FROM entries").fetchone()  # an open connection keeps the log beside the file
-        release(ledger)
-        (tmp_path / "new").mkdir()
-        alone = Path(shutil.copy(ledger.store.path, tmp_path / "new" / "ledger.db"))
-        assert ledger.store.path.with_name("ledger.db-wal").stat().st_size > 0
-    assert found_alone(alone) == ""
-    assert not Ledger.inspect(alone, [ledger.anchor]).ok
-    assert ledger.verify([ledger.anchor]).ok
-
-
-def test_another_ledgers_anchor_is_no_witness(ledger: Ledger, tmp_path: Path) -> None:
-    other = Ledger.create(tmp_path / "other.db", population="p", epsilon=1, delta="1e-6")
+def test_another_ledgers_anchor_is_no_witness(ledger: Ledger, place: Place) -> None:
+    other = Ledger.create(place.beside().address, population="p", epsilon=1, delta="1e-6")
     report = ledger.verify([other.anchor])
     assert not report.ok
     assert "another ledger" in report.problems[0]
 
 
-def test_anchors_before_the_damage_still_speak(ledger: Ledger) -> None:
+@both
+def test_anchors_before_the_damage_still_speak(ledger: Ledger, place: Place) -> None:
     early, late = Anchor(ledger.ledger_id, 3, ledger.entries()[3].hash), last_release(ledger)
-    sql(ledger.store.path, "UPDATE entries SET body = 'x' WHERE seq = 8")
-    report = Ledger.inspect(ledger.store.path, [late, early])
+    exchange(place, 8, b"x")
+    report = Ledger.inspect(place.address, [late, early])
     assert not report.ok
     assert any("entry 3 is the one" in line for line in report.checked)
     assert report.not_checked == ("everything after entry 7", "the anchor of entry 13, which lies behind the damage")
@@ -369,34 +381,37 @@ def test_anchors_before_the_damage_still_speak(ledger: Ledger) -> None:
 # ---- found by a process that has seen more
 
 
+@both
 @pytest.mark.parametrize("keeps_its_id", [True, False])
-def test_an_open_ledger_notices_that_its_file_went_back(ledger: Ledger, tmp_path: Path, keeps_its_id: bool) -> None:
+def test_an_open_ledger_notices_that_its_file_went_back(ledger: Ledger, keeps_its_id: bool, place: Place) -> None:
     if keeps_its_id:
-        older = shutil.copy(ledger.store.path, tmp_path / "older.db")
+        older = place.rows()
         release(ledger)
     else:
-        older = Ledger.create(
-            tmp_path / "older.db", population="p", epsilon=1, delta="1e-6", entity="person"
-        ).store.path
-    shutil.copy(older, ledger.store.path)
+        other = place.beside()
+        Ledger.create(other.address, population="p", epsilon=1, delta="1e-6", entity="person")
+        older = other.rows()
+    place.forge(older)
     actions: list[Callable[[], object]] = [lambda: reserve(ledger), lambda: ledger.extract(), lambda: ledger.head]
     for attempt in actions * 2:
         with pytest.raises(IntegrityError, match="no longer holds"):
             attempt()
     assert not ledger.verify().ok
-    assert found_alone(ledger.store.path) == ""
+    assert found_alone(place) == ""
 
 
-def test_an_open_ledger_notices_a_rewritten_past(ledger: Ledger) -> None:
-    entries = read(ledger.store.path)
+@both
+def test_an_open_ledger_notices_a_rewritten_past(ledger: Ledger, place: Place) -> None:
+    entries = read(place)
     entries[15]["purpose"] = "another"
-    write(ledger.store.path, entries, rechain=True)
+    write(place, entries, rechain=True)
     with pytest.raises(IntegrityError):
         reserve(ledger)
 
 
-def test_an_open_ledger_notices_damage_when_it_verifies(ledger: Ledger) -> None:
-    sql(ledger.store.path, "UPDATE entries SET body = 'x' WHERE seq = 5")
+@both
+def test_an_open_ledger_notices_damage_when_it_verifies(ledger: Ledger, place: Place) -> None:
+    exchange(place, 5, b"x")
     report = ledger.verify()
     assert not report.ok
     assert "entry 5" in report.problems[0]
@@ -415,6 +430,19 @@ def same_or_refused(path: Path, content: bytes, entries: object) -> bool:
     return False
 
 
+def test_a_lost_log_needs_an_anchor(ledger: Ledger, place: SqlitePlace, tmp_path: Path) -> None:
+    """What was written since the log was last folded into the file goes with the log."""
+    with closing(sqlite3.connect(place.address)) as reader:
+        reader.execute("SELECT count(*) FROM entries").fetchone()  # an open connection keeps the log beside the file
+        release(ledger)
+        (tmp_path / "new").mkdir()
+        alone = Path(shutil.copy(place.address, tmp_path / "new" / "ledger.db"))
+        assert place.address.with_name("ledger.db-wal").stat().st_size > 0
+    assert found_alone(SqlitePlace(alone)) == ""
+    assert not Ledger.inspect(alone, [ledger.anchor]).ok
+    assert ledger.verify([ledger.anchor]).ok
+
+
 def test_a_flipped_byte_never_changes_what_is_read(ledger: Ledger) -> None:
     """Every 37th byte of the file; tests/properties tries any byte and any length."""
     whole, entries = ledger.store.path.read_bytes(), Ledger.open(ledger.store.path).entries()
@@ -425,7 +453,7 @@ def test_a_flipped_byte_never_changes_what_is_read(ledger: Ledger) -> None:
     assert sum(same_or_refused(ledger.store.path, content, entries) for content in flipped) > 100
 
 
-def test_a_damaged_name_of_a_table_is_refused(ledger: Ledger) -> None:
+def test_a_damaged_name_of_a_table_is_refused(ledger: Ledger, place: Place) -> None:
     whole, entries = ledger.store.path.read_bytes(), Ledger.open(ledger.store.path).entries()
     for name in (b"entries_stay", b"CREATE TRIGGER", b"CREATE TABLE", b"INTEGER"):
         place = whole.index(name)
@@ -441,12 +469,12 @@ def test_a_page_that_forgets_its_last_rows_is_refused(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_shortened_file_is_refused(ledger: Ledger, share: float) -> None:
+def test_a_shortened_file_is_refused(ledger: Ledger, share: float, place: Place) -> None:
     whole = ledger.store.path.read_bytes()
     ledger.store.path.write_bytes(whole[: int(len(whole) * share)])
-    assert found_alone(ledger.store.path) != ""
+    assert found_alone(place) != ""
 
 
-def test_a_file_of_zeros_is_refused(ledger: Ledger) -> None:
+def test_a_file_of_zeros_is_refused(ledger: Ledger, place: Place) -> None:
     ledger.store.path.write_bytes(bytes(ledger.store.path.stat().st_size))
-    assert found_alone(ledger.store.path) != ""
+    assert found_alone(place) != ""
