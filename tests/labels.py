@@ -18,6 +18,7 @@ JUDGED = (
     "release.published",
     "ledger.ledger_id",
     "ledger.head",
+    "ledger.genesis",
 )
 """Texts that code compares: another one changes the verdict, and so the page."""
 
