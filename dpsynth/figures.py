@@ -12,6 +12,9 @@ _EXAMPLE = re.compile(
     r"(?:(?P<mark>[,.])(?P<decimals>[0-9]{1,15}))?(?P<after>[^\d()+,.=@\"-]*)"
 )
 
+_BLANKS = " \t\u00a0\u2009\u202f"  # any of them may stand around a sign
+_SPACE = f"[{_BLANKS}]*+"  # never given back: a cell of blanks alone would take for ever
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -50,13 +53,13 @@ class Figures:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        parts = {name: re.escape(text.strip()) for name, text in self._parts.items()}
+        parts = {name: re.escape(text.strip(_BLANKS)) for name, text in self._parts.items()}
         apart = re.escape(self._parts["apart"])
         threes = f"[1-9][0-9]{{0,2}}(?:{apart}[0-9]{{3}})+(?![0-9])|" if apart else ""
         rest = f"(?:{parts['mark']}(?P<rest>[0-9]*))?" if parts["mark"] else "(?P<rest>)"
         return re.compile(
-            rf"[ \t]*(?P<open>\()?(?P<sign>[+-]?)[ \t]*(?:{parts['before']})?[ \t]*(?P<inner>[+-]?)"
-            rf"(?P<whole>{threes}[0-9]+){rest}[ \t]*(?:{parts['after']})?(?P<close>\))?[ \t]*"
+            rf"{_SPACE}(?P<open>\()?(?P<sign>[+-]?){_SPACE}(?:{parts['before']})?{_SPACE}(?P<inner>[+-]?)"
+            rf"(?P<whole>{threes}[0-9]+){rest}{_SPACE}(?:{parts['after']})?(?P<close>\))?{_SPACE}"
         )
 
     def parse(self, text: str) -> float:

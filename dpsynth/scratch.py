@@ -62,7 +62,7 @@ def _remove_if_abandoned(path: str) -> None:
             return
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
         if shutil.rmtree.avoids_symlink_attacks:
-            shutil.rmtree(path, onerror=_allow)
+            _remove_all(path)
     finally:
         os.close(handle)
 
@@ -70,19 +70,24 @@ def _remove_if_abandoned(path: str) -> None:
 def _remove(folder: Path, handle: int, process: int) -> None:
     """Removes a folder, unless this is a child of the process that made it."""
     if os.getpid() == process:
-        shutil.rmtree(folder, onerror=_allow)
+        _remove_all(str(folder))
         os.close(handle)
 
 
-def _allow(remove: object, path: str, _: object) -> None:
-    """What a program made unwritable is removed all the same."""
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.islink(path) or not os.path.isdir(path):
-            os.unlink(path)
-        else:
-            os.chmod(path, 0o700)
-            shutil.rmtree(path)
+def _remove_all(folder: str) -> None:
+    """Removes a folder, also what a program made unwritable in it; whatever lies around it stays as it is."""
+
+    def allow(remove: object, path: str, _: object) -> None:
+        with suppress(OSError):
+            if path != folder:  # the folder may be gone, and what it stood in is everybody's
+                os.chmod(os.path.dirname(path), 0o700)
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+            else:
+                os.chmod(path, 0o700)
+                shutil.rmtree(path)
+
+    shutil.rmtree(folder, onerror=allow)
 
 
 @contextmanager

@@ -76,7 +76,12 @@ def _with_cost(evidence: Evidence, manifest: Mapping[str, Any]) -> Iterator[str]
         yield "evidence.json and manifest.json disagree about the epsilon and delta of this release"
     if up(cost.epsilon(delta)) > float(epsilon) * (1 + _ROUNDING):
         yield "the cost in manifest.json is more than the epsilon that the release states"
-    if not evidence.section("guarantee.claim"):
+    if evidence.section("guarantee.claim"):
+        claim = (Fraction(str(evidence.value(f"guarantee.claim.{part}"))) for part in ("epsilon", "delta"))
+        losses = zip(Cost.approximate(*claim).extra, cost.extra, strict=True)
+        if any(told * (1 + _ROUNDING) + 1 < charged for told, charged in losses):
+            yield "evidence.json states a smaller claim than the cost in manifest.json"
+    else:
         nano = tuple(row["nano"].value for row in evidence.rows("guarantee.curve") if "nano" in row)
         if stated["rho"] != up(cost.rho) or nano != cost.extra:
             yield "evidence.json states another loss than the cost in manifest.json"

@@ -70,9 +70,25 @@ def test_other_texts_are_none(figures: Figures, text: str) -> None:
     assert math.isnan(figures.parse(text))
 
 
+@pytest.mark.parametrize("figures", [DOLLARS, EUROS, Figures("1234")])
+def test_a_cell_of_blanks_takes_no_time(figures: Figures) -> None:
+    assert math.isnan(figures.parse(" " * 50_000 + "x"))
+    assert math.isnan(figures.parse("1" + " " * 50_000 + "x"))
+
+
 @given(
     format=st.sampled_from(
-        ["$1,234.56", "1.234,50 €", "1234.0%", "1 234 kr", "1'234.000", "CHF 1234", "1\u202f234,00"]
+        [
+            "$1,234.56",
+            "1.234,50 €",
+            "1234.0%",
+            "1 234 kr",
+            "1'234.000",
+            "CHF 1234",
+            "1\u202f234,00",
+            "1.234,50\u00a0€",
+            "€\u202f1\u2009234",
+        ]
     ),
     number=st.integers(-(10**11), 10**11),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsynth.scratch import Scratch, private_files
+from dpsynth.scratch import Scratch, _remove_all, private_files
 
 KILLED = """
 import os, signal, sys
@@ -108,6 +108,21 @@ def test_what_is_not_ours_is_left_alone(temporary: Path, precious: Path, monkeyp
     assert (temporary / "dpsynth-4-abcdefgh").exists(), "of another user"
     Scratch().remove()
     assert sorted(temporary.iterdir()) == before
+
+
+def test_what_a_folder_stood_in_keeps_its_mode(temporary: Path) -> None:
+    """Also where the folder is gone before it is removed, or another process removes it at the same time."""
+    temporary.chmod(0o1777)
+    scratch = Scratch()
+    scratch.path.rmdir()
+    scratch.remove()
+    abandoned = temporary / "dpsynth-4-abcdefgh"
+    abandoned.mkdir(mode=0o700)
+    (abandoned / "sub").mkdir(mode=0o500)
+    _remove_all(str(abandoned))
+    _remove_all(str(abandoned))
+    assert not list(temporary.iterdir())
+    assert stat.S_IMODE(temporary.stat().st_mode) == 0o1777
 
 
 def test_files_are_private_while_anybody_writes_some(tmp_path: Path) -> None:

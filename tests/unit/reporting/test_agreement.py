@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import signers
 
-from dpsynth import Schema
+from dpsynth import Cost, Schema
 from dpsynth.errors import IntegrityError
 from dpsynth.release import Release
 from reports import Evidence, bundle
@@ -97,6 +97,15 @@ def test_a_discovered_domain_cannot_be_declared_afterwards(builder: ModuleType) 
 )
 def test_the_manifest_is_compared_too(builder: ModuleType, change: dict[str, Any], words: str) -> None:
     assert any(words in line for line in wrong(builder, builder.internal(), **change))
+
+
+def test_a_claim_is_the_one_that_was_charged(builder: ModuleType) -> None:
+    """A smaller one would carry every bound on the page down with it."""
+    told = Evidence(builder.claimed(builder.tree()))
+    smaller = "evidence.json states a smaller claim than the cost in manifest.json"
+    for epsilon, expected in (("0.1", False), ("0.09", False), ("0.101", True), ("0.5", True)):
+        cost = Cost.approximate(epsilon, "1e-8") + Cost.zcdp("1/1000")
+        assert (smaller in wrong(builder, told, cost=cost.to_json())) is expected
 
 
 def test_verify_and_sign_tell_it(builder: ModuleType, tmp_path: Any) -> None:
