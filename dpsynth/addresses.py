@@ -7,12 +7,18 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+_MISSPELLED: Final = re.compile(
+    r"://|^\W*(jdbc:)?postgres(ql)?(:|//)|(^|\s)(password|host|user|dbname|service)\s*=", re.IGNORECASE
+)
 POSTGRESQL: Final = frozenset({"postgresql", "postgres"})
 
 
 def is_address(place: str) -> bool:
-    """Whether a place is meant as an address and not as the path of a file; one slash may be missing."""
-    return bool(_ADDRESS.match(place))
+    """Whether a place is meant as an address and not as the path of a file; one slash may be missing.
+
+    A misspelled one is meant as one too: a path is quoted in messages, and a password may stand in an address.
+    """
+    return bool(_ADDRESS.match(place) or _MISSPELLED.search(place))
 
 
 def split_off(address: str, key: str) -> tuple[str, list[str]]:

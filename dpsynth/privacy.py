@@ -44,6 +44,7 @@ _EXPONENT = 1000  # decimal exponents beyond this are a slip of the pen
 _UNBOUNDED = 10**9 * NANO  # stands for "nothing is known at this order"
 _DIGITS = Context(prec=60)
 _FIFTEEN_UP, _SIX_DOWN = Context(prec=15, rounding=ROUND_CEILING), Context(prec=6, rounding=ROUND_FLOOR)
+_LARGEST_RESPONSE = 10**6  # beyond it e to the power of epsilon has more digits than a decimal holds
 _LARGEST_EXPONENT = 600  # e to the power of more leaves no delta that a program could be told
 _SLACK = Decimal(10) ** -40  # far above the rounding of 60 digits, far below one nano-unit
 
@@ -117,6 +118,8 @@ def _conversion(order: Fraction, delta: Fraction) -> Decimal:
 def _response_loss(epsilon: Fraction, order: Fraction) -> int:
     """The Renyi loss of randomised response with `epsilon` at `order`, in nano-units, rounded up."""
     e, a = _decimal(epsilon), _decimal(order)
+    if e > _LARGEST_RESPONSE:
+        return math.ceil(epsilon * NANO)  # no order knows more than the largest ratio
     log_total = _DIGITS.ln(1 + _DIGITS.exp(e))
     first, second = e * a - log_total, e * (1 - a) - log_total  # p^a q^(1-a) and q^a p^(1-a)
     return _ceil_nano((first + _DIGITS.ln(1 + _DIGITS.exp(second - first))) / (a - 1))

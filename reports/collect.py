@@ -143,10 +143,24 @@ def _caught(extract: LedgerExtract) -> float:
     return tpr_bound(extract.cap.lifetime(extract.charged), 0.01)
 
 
+def lifetime_loss(extracts: Sequence[LedgerExtract]) -> Cost:
+    """What one person may lose in a lifetime by all ledgers that one release charged.
+
+    A person may be in each population, and lose to the releases of each: the losses add up. A ledger whose parents are
+    there too adds nothing, because they are charged whatever it is, but for imports.
+    """
+    known = {extract.ledger_id for extract in extracts}
+    apart = [e for e in extracts if e.imports or not known.intersection(e.parents)]
+    total = Cost.zero()
+    for extract in apart:
+        total += extract.cap.lifetime(extract.charged)
+    single = (extract.cap.lifetime(extract.charged) for extract in extracts)
+    return max((total, *single), key=lambda cost: tpr_bound(cost, 0.01))  # as the limit of the ledger shown, at least
+
+
 def collect(run: Run) -> Evidence:
     """The evidence of a run, without anything from real rows."""
-    worst = max((run.ledger, *run.other_ledgers), key=_caught) if run.other_ledgers else run.ledger
-    lifetime = worst.cap.lifetime(worst.charged)
+    lifetime = lifetime_loss((run.ledger, *run.other_ledgers))
     tree: dict[str, Any] = {
         "created_at": _p0(run.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "clock, when the budget was reserved"),
         "review_on": _p0((run.created_at + _REVIEW_AFTER).date().isoformat(), "a year after the release"),
@@ -412,6 +426,7 @@ def _unprotected(run: Run) -> tuple[str, ...]:
 
 def _ledger(run: Run) -> dict[str, Any]:
     extract, cap = run.ledger, run.ledger.cap
+    elsewhere = [_signed(amendment) for other in run.other_ledgers for amendment in other.amendments]
     mine = run.cost
     before = _without(extract.charged, mine)
     src = "sum of the charged costs, as if their schedule had been fixed beforehand, rounded up"
@@ -442,6 +457,7 @@ def _ledger(run: Run) -> dict[str, Any]:
         "denied": _p0(extract.denied, "ledger"),
         "orphans": _p0(extract.orphans, "ledger"),
         "raised": _p0(len(extract.amendments), "ledger"),
+        **({"raised_elsewhere": _p0(tuple(elsewhere), "the other ledgers that were charged")} if elsewhere else {}),
         "amendments": [_amendment(amendment) for amendment in extract.amendments],
         "imports": _p0(extract.imports, "ledger"),
         "imports_not_dp": _p0(extract.imports_not_dp, "ledger"),
@@ -478,8 +494,13 @@ def _amendment(amendment: Mapping[str, Any]) -> dict[str, Leaf]:
     """One raise of the limit: what, why, who, and with which key it was signed."""
     found: dict[str, Any] = {name: amendment[name] for name in ("seq", "reason", "approver")}
     found |= {name: float(Fraction(amendment[name])) for name in ("from_epsilon", "to_epsilon")}
-    found["signed"] = PublicKey.parse(amendment["key"]).fingerprint if amendment["key"] else UNSIGNED
+    found["signed"] = _signed(amendment)
     return {name: _p0(value, "ledger") for name, value in found.items()}
+
+
+def _signed(amendment: Mapping[str, Any]) -> str:
+    """The fingerprint of the key that signed."""
+    return PublicKey.parse(amendment["key"]).fingerprint if amendment["key"] else UNSIGNED
 
 
 def _lifetime(entries: Sequence[Entry]) -> list[dict[str, Leaf]]:
@@ -538,6 +559,8 @@ def _risk(run: Run, lifetime: Cost) -> dict[str, Any]:
         missing = "an earlier release of the same population was not differentially private: no lifetime bound exists"
         return out | {"tpr_at_fpr": Leaf(None, "P0", src, missing=missing)}
     lifetime_src = "the same on the limit that the ledger enforces over the population's lifetime, rounded up"
+    if run.other_ledgers:
+        lifetime_src += "; limits of several ledgers are added up, because one person may be in all populations"
     return out | {
         "tpr_at_fpr": _p0(tpr_bound(lifetime, 0.01), lifetime_src),
         "advantage": _p0(advantage_bound(lifetime), lifetime_src),
@@ -850,7 +873,7 @@ def _limits(run: Run) -> tuple[str, ...]:
         "the rows are copied, as the tables of what they could have seen say; a few copied rows, or noise that is too "
         "small, takes an audit of the program by many repeated fits (`dpsynth audit`), which is no part of a release.",
     ]
-    if run.ledger.amendments:
+    if any(extract.amendments for extract in (run.ledger, *run.other_ledgers)):
         out.append(
             "The lifetime limit was raised. The lifetime bound is that of the raised limit, and supposes that the "
             "decision to raise it did not rest on what earlier releases showed."
@@ -858,8 +881,8 @@ def _limits(run: Run) -> tuple[str, ...]:
     if run.other_ledgers:
         out.append(
             f"The release was charged in full to {1 + len(run.other_ledgers)} ledgers, of all populations that its people "
-            "come from. The budget shown is that of the one in the worst state; what is left, and what a person may lose "
-            "in a lifetime, is the worst of all."
+            "come from. The budget shown is that of the one in the worst state, and what is left is the smallest remainder. "
+            "What a person may lose in a lifetime is added up, for a person may be in each of them."
         )
     if run.claim is not None:
         out.append(

@@ -1047,6 +1047,8 @@ def _amended(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult
     rule_id, path = "ledger.amended", "ledger.amendments"
     reason = "The limit is a promise to people: raising it takes a second person, whose signature anyone can check."
     signed = [_name_in(row, "signed") for row in evidence.rows(path)]
+    elsewhere = evidence.value("ledger.raised_elsewhere")  # a release is charged to each of these ledgers
+    signed += elsewhere if isinstance(elsewhere, tuple) else ()
     keys = {key.fingerprint for key in policy.ledger.amenders}
     nobody = sum(by in ("", UNSIGNED) for by in signed)
     strangers = sum(by not in keys for by in signed) - nobody

@@ -256,6 +256,9 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "ledger.denied": _p0("Requests refused", "count", required=False),
         "ledger.orphans": _p0("Reservations that never finished, and stay charged", "count"),
         "ledger.raised": _p0("Times that the limit was raised", "count"),
+        "ledger.raised_elsewhere": _p0(
+            "Limits raised in other ledgers that were charged, signed with the key", "texts", required=False
+        ),
         "ledger.amendments[].seq": _p0("Entry", "count"),
         "ledger.amendments[].from_epsilon": _p0("Limit before", "number"),
         "ledger.amendments[].to_epsilon": _p0("Limit after", "number"),

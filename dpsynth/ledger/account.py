@@ -318,6 +318,7 @@ class LedgerExtract:
         imports: External releases declared; `imports_not_dp` of them without differential privacy.
         approvers: Public keys of those who may raise the cap; none where anyone who can write may.
         genesis_time: When the ledger was made (UTC, as its maker's clock told it).
+        parents: Ids of the ledgers that every release of this one is charged to as well.
     """
 
     ledger_id: str
@@ -338,6 +339,7 @@ class LedgerExtract:
     imports_not_dp: int
     approvers: tuple[str, ...]
     genesis_time: str
+    parents: tuple[str, ...] = ()
 
     @property
     def cap_epsilon(self) -> Fraction:

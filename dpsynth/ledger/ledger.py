@@ -52,6 +52,7 @@ class Ledger:
         def work(entries: Transaction) -> Account:
             account = self._caught_up(entries)
             entries.check()
+            self._keep(account)
             return account
 
         account = store.run(work, write=False)
@@ -166,10 +167,10 @@ class Ledger:
     def entries(self) -> tuple[Entry, ...]:
         """All entries, the oldest first."""
 
-        noted = witness.noted(self.ledger_id)
+        seen, noted = self._seen, witness.noted(self.ledger_id)
 
         def work(entries: Transaction) -> tuple[Entry, ...]:
-            self._caught_up(entries, noted)
+            self._keep(self._caught_up(entries, seen, noted))
             return tuple(parse(seq, body, digest.decode())[0] for seq, body, digest in entries.rows())
 
         return self.store.run(work, write=False)
@@ -213,6 +214,7 @@ class Ledger:
                 imports_not_dp=account.imported.count(None),
                 approvers=account.approvers,
                 genesis_time=account.genesis_time,
+                parents=tuple(ledger_id for ledger_id, _ in account.parents),
             )
 
         return self._look(work)
@@ -374,8 +376,17 @@ class Ledger:
 
     def _look(self, work: Callable[[Account], T]) -> T:
         """What `work` says about the account as it stands on the disk now."""
-        noted = witness.noted(self.ledger_id)  # before the snapshot: what was noted by then must be in it
-        return self.store.run(lambda entries: work(self._caught_up(entries, noted)), write=False)
+        # before the snapshot: it must hold what was known by then
+        seen, noted = self._seen, witness.noted(self.ledger_id)
+
+        def read(entries: Transaction) -> T:
+            account = self._caught_up(entries, seen, noted)
+            try:
+                return work(account)
+            finally:
+                self._keep(account)
+
+        return self.store.run(read, write=False)
 
     def _append(self, decide: Callable[[Account], Draft | None]) -> Entry | None:
         """Check and insert in one write transaction; the entry is on the disk when this returns.
@@ -386,21 +397,25 @@ class Ledger:
         Args:
             decide: Gets the account under the write lock and returns the next entry, or None for none; it may raise.
         """
-        noted = witness.noted(self.ledger_id)
+        seen, noted = self._seen, witness.noted(self.ledger_id)
 
         def work(entries: Transaction) -> Entry | None:
-            account = self._caught_up(entries, noted)
-            draft = decide(account)
+            account = self._caught_up(entries, seen, noted)
+            draft = None
+            try:
+                draft = decide(account)
+            finally:
+                if draft is None:
+                    self._keep(account)
             if draft is None:
                 return None
-            self._account = None  # until the commit has succeeded, nothing may remember the entry
-            try:
+            try:  # until the commit has succeeded, nothing may remember the entry
                 row = account.row(draft)
                 entry = account.take(row)
             except (IntegrityError, ValueError, TypeError) as unfit:
                 raise UsageError("the ledger cannot record these values: use shorter texts and numbers") from unfit
             entries.append(row)
-            self._account, self._seen = account, account.anchor
+            self._keep(account)
             return entry
 
         entry = self.store.run(work, write=True)
@@ -413,8 +428,20 @@ class Ledger:
         seen = self._seen
         self._witnessed = seen is not None and witness.note(seen)
 
-    def _caught_up(self, entries: Transaction, noted: Anchor | None = None) -> Account:
-        """The account including what others appended since the last call, each new entry verified."""
+    def _keep(self, account: Account) -> None:
+        """Remember an account that is as the disk is; until then it belongs to one transaction alone."""
+        if self._seen is None or self._seen.seq <= account.seq:
+            self._seen = account.anchor
+        self._account = account
+
+    def _caught_up(self, entries: Transaction, seen: Anchor | None = None, noted: Anchor | None = None) -> Account:
+        """The account including what others appended since the last call, each new entry verified.
+
+        No other thread has it until `_keep`: on a server, reading and writing threads work at the same time.
+
+        Args:
+            seen, noted: The newest heads known here before the transaction began, which the ledger has to contain.
+        """
         account, self._account = self._account, None  # an interrupt leaves None, never a half-counted account
         if account is None or not _ends_at(entries, account.seq, account.head):
             account = Account()
@@ -422,7 +449,7 @@ class Ledger:
             account.take(row)
         if account.seq < 0:
             raise broken(0, "it is missing")
-        if self._seen is not None and not account.contains(self._seen):
+        if seen is not None and not account.contains(seen):
             raise IntegrityError(
                 f"{self.store.place} no longer holds entries that were seen in it: it was cut or replaced"
             )
@@ -431,7 +458,6 @@ class Ledger:
                 f"{self.store.place} does not hold entry {noted.seq}, which was seen in it before: it was cut, rewritten or "
                 "restored from a backup, so put the newest file back in its place"
             )
-        self._account, self._seen = account, account.anchor
         return account
 
     def _claim(self, cost: Cost, unit: PrivacyUnit, purpose: str, job_id: str, requested_by: str) -> Anchor:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from dpsynth import Ledger, LedgerExtract
+from dpsynth.privacy import tpr_bound
+from dpsynth.signing import create_key, load_key
+from reports.collect import lifetime_loss
 
 Case = Any
 
@@ -91,3 +94,31 @@ def test_an_earlier_release_about_some_of_them_is_about_the_release(joined: Case
     verdict = json.loads((joined.out / "release" / "verdict.json").read_text())
     states = {rule["id"]: rule["status"] for rule in verdict["rules"]}
     assert states["ledger.all_dp"] == "needs_human"
+
+
+def test_a_raise_of_any_of_them_is_judged(joined: Case) -> None:
+    """A ledger of one's own, with a key of one's own, raised behind another ledger that looks worse."""
+    key = joined.folder / "key.pem"
+    public = create_key(key)
+    own = Ledger.create(
+        joined.folder / "own", population="own", epsilon=1, delta="1e-6", entity="person", approvers=[public.text]
+    )
+    own.amend("1.2", reason="more", approver="A. Lee", requested_by="B. Kim", key=load_key(key))
+    assert release(joined, joined.ledger, joined.folder / "own") in (3, 4)
+    evidence = json.loads((joined.out / "release" / "evidence.json").read_text())
+    assert evidence["ledger"]["ledger_id"]["v"] == Ledger.open(joined.ledger).ledger_id
+    assert evidence["ledger"]["raised"]["v"] == 0
+    assert evidence["ledger"]["raised_elsewhere"]["v"] == [public.fingerprint]
+    verdict = json.loads((joined.out / "release" / "verdict.json").read_text())
+    assert {rule["id"]: rule["status"] for rule in verdict["rules"]}["ledger.amended"] == "needs_human"
+
+
+def test_who_is_in_two_populations_may_lose_by_the_releases_of_both(joined: Case) -> None:
+    both, clinic, school = extracts(joined)
+    two = lifetime_loss([clinic, school])
+    assert two.rho == clinic.cap.cost.rho + school.cap.cost.rho
+    assert lifetime_loss([clinic]).rho == clinic.cap.cost.rho
+    assert lifetime_loss([both, clinic, school]).rho == max(two.rho, both.cap.cost.rho)  # what it pays, its parents pay
+    assert release(joined, joined.ledger, joined.folder / "school") in (0, 1, 3, 4)
+    evidence = json.loads((joined.out / "release" / "evidence.json").read_text())
+    assert evidence["risk"]["tpr_at_fpr"]["v"] == tpr_bound(two, 0.01)

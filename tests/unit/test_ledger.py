@@ -647,6 +647,14 @@ def test_a_cap_goes_up_only_with_a_reason_and_a_name(ledger: Ledger, place: Plac
     assert (genesis.kind, genesis.time) == ("GENESIS", ledger.extract().genesis_time)
 
 
+def test_an_import_of_any_size_that_has_a_number_can_be_declared(ledger: Ledger) -> None:
+    """Where e to the power of epsilon has no digits any more, the loss at every order is epsilon."""
+    ledger.import_external(cost=Cost.approximate(10**9, 0), note="as good as nothing")
+    assert ledger.extract().charged_nano == 10**18
+    below, above = (Cost.approximate(epsilon, 0).curve() for epsilon in (10**6, 10**6 + 1))
+    assert all(one < two for one, two in zip(below, above, strict=True))
+
+
 @both
 def test_an_import_is_charged_even_over_the_cap(ledger: Ledger, place: Place) -> None:
     loss = Cost.approximate(3, "1e-8")

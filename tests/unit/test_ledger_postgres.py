@@ -74,6 +74,13 @@ def known(db: Any, role: str) -> bool:
         ("POSTGRES://host/db", True),
         ("postgresql:/host/db", True),
         ("mysql://host/db", True),
+        ("passwords/user.db", False),
+        (" postgresql://u:hunter2@host/db", True),
+        ("'postgresql://u:hunter2@host/db'", True),
+        ("jdbc:postgresql://host/db?password=hunter2", True),
+        ("postgresql//u:hunter2@host/db", True),
+        ("postgresql:u:hunter2@host/db", True),
+        ("host=db password=hunter2", True),
     ],
 )
 def test_an_address_is_told_from_a_path(place: str, address: bool) -> None:
@@ -92,6 +99,10 @@ def test_one_parameter_is_taken_out_and_the_others_stay_as_they_are() -> None:
 
 
 WRONG = {
+    " postgresql://u:hunter2@127.0.0.1:1/db": UsageError,
+    "jdbc:postgresql://127.0.0.1:1/db?password=hunter2": UsageError,
+    "postgresql//u:hunter2@127.0.0.1:1/db": UsageError,
+    "host=127.0.0.1 password=hunter2": UsageError,
     "postgresql://u:hunter2@127.0.0.1:1/db": OperationError,
     "postgresql://u:hunter2@nowhere.invalid/db": OperationError,
     "postgresql:///db?host=/nowhere&password=hunter2": OperationError,
@@ -402,3 +413,39 @@ def test_a_restored_server_is_refused_by_the_machine_that_saw_more(place: Postgr
     subprocess.run([psql, "-q", "-d", place.server], input=dump, check=True, stdout=subprocess.DEVNULL)
     with pytest.raises(IntegrityError, match="seen in it before"):
         Ledger.open(place.address)
+
+
+def test_threads_that_read_while_others_write_see_what_is_on_the_disk(place: PostgresPlace) -> None:
+    """One `Ledger`, many threads: no account is shared with a transaction under way, and none looks cut that only grew."""
+    book = make(place.address)
+    failures: list[BaseException] = []
+    writing = threading.Event()
+
+    def watched(work: Any) -> threading.Thread:
+        def body() -> None:
+            try:
+                work()
+            except BaseException as failure:
+                failures.append(failure)
+
+        return threading.Thread(target=body)
+
+    def write() -> None:
+        for number in range(15):
+            book.import_external(cost=Cost.zcdp(Fraction(1, 10**6)), note=f"release {number}")
+
+    def read() -> None:
+        while not writing.is_set() and not failures:
+            extract = book.extract()
+            assert extract.imports == extract.seq
+
+    readers, writers = [watched(read) for _ in range(3)], [watched(write) for _ in range(2)]
+    for thread in (*readers, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    writing.set()
+    for thread in readers:
+        thread.join()
+    assert failures == []
+    assert book.head[0] == 30

@@ -68,6 +68,7 @@ def whole(builder: ModuleType, kind: str = "opened") -> Evidence:
     """Evidence with a leaf at nearly every path there is."""
     tree = builder.anchored(builder.tree(FEW), (1, ROOT))
     tree = builder.amended(tree, signers.OFFICE.public.fingerprint)
+    tree["ledger"]["raised_elsewhere"] = Leaf((signers.OFFICE.public.fingerprint,), "P0", "the other ledgers")
     del tree["columns"][1:], tree["deid_scan"]["safe_harbor"][18:]
     tree["columns"][0]["basis"] = builder.declared("as for the table")
     tree = {"opened": builder.opened, "claimed": builder.claimed, "curved": builder.curved}[kind](tree)
