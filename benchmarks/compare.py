@@ -4,7 +4,8 @@
 
 What `benchmarks/results/compare.jsonl` holds already is not run again, so the comparison can be made in parts; a part that
 was not made is "not run" on the page. Each run is a fresh process with one thread (`run.py`); `protocol.py` says what is
-measured. Synthesizers of other tools run once on two tables at epsilon 1, in ten CPU minutes.
+measured. Synthesizers of other tools run once on two tables at epsilon 1, their networks on Adult at epsilon 10 too,
+in ten CPU minutes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Record = dict[str, Any]
 TABLES = ("adult", "bank", "diabetes130", "nist_ma2019", "nist_national2019")
 ADAPTED = tuple(f"smartnoise/{method}" for method in ("mst", "aim", "mwem", "pacsynth", "patectgan", "dpctgan"))
 ADAPTED_TABLES = ("adult", "bank")
+NETWORKS = ("smartnoise/patectgan", "smartnoise/dpctgan")  # also at epsilon 10, beside our networks
 PAGE = Path(__file__).parent.parent / "docs" / "synthesizers.md"
 COLUMNS = {
     "TV1": ("tv1", ".4f"), "TV2": ("tv2", ".4f"), "TV3": ("tv3", ".4f"), "k-marginal": ("kmarginal", ".0f"),
@@ -44,6 +46,8 @@ def jobs(tables: Sequence[str], epsilons: Sequence[str], seeds: int) -> Iterator
                 yield from ((table, epsilon, f"{OURS}/{name}", seed) for name in SYNTHESIZERS)
         if seed == 0 and "1" in epsilons:
             yield from ((table, "1", peer, 0) for table in ADAPTED_TABLES if table in tables for peer in ADAPTED)
+        if seed == 0 and "10" in epsilons and "adult" in tables:
+            yield from (("adult", "10", peer, 0) for peer in NETWORKS)
 
 
 def kept() -> list[Record]:
@@ -62,6 +66,8 @@ def page(records: Sequence[Record]) -> str:
             peers = [f"{OURS}/{name}" for name in SYNTHESIZERS]
             if table in ADAPTED_TABLES and epsilon == 1:
                 peers += ADAPTED
+            if table == "adult" and epsilon == 10:
+                peers += NETWORKS
             references = [record for record in records if record["table"] == table and record["epsilon"] is None]
             out += [_line(record["peer"], [record]) for record in references]
             out += [_line(peer.removeprefix(f"{OURS}/"), [r for r in here if r["peer"] == peer]) for peer in peers]
