@@ -71,6 +71,7 @@ def test_the_head_that_create_printed_is_seen_and_told(pinned: Any) -> None:
     assert pinned("gate", unseen, "--policy", policy) == 4
 
 
+@pytest.mark.rewinds  # the anchor alone has to see it
 def test_a_backup_that_was_put_back_pays_for_nothing(pinned: Any) -> None:
     backup = pinned.folder / "backup.ledger"
     shutil.copy(pinned.ledger, backup)
@@ -80,8 +81,9 @@ def test_a_backup_that_was_put_back_pays_for_nothing(pinned: Any) -> None:
     shutil.copy(backup, pinned.ledger)
     before = pinned.ledger.read_bytes()
     assert pinned.release(*QUICK, "--policy", policy, epsilon="1.5", out=pinned.folder / "two") == 5
-    assert "nothing was charged" in pinned.stderr
-    assert len(pinned.stderr.strip().splitlines()) == 1
+    *about_the_witness, said = pinned.stderr.strip().splitlines()
+    assert said.startswith("dpsynth: nothing was charged: ")
+    assert len(about_the_witness) <= 1
     assert pinned.ledger.read_bytes() == before
     assert not (pinned.folder / "two").exists()
     # without the anchor the same release is possible: that is what an anchor is for

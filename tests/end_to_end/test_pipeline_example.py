@@ -56,7 +56,7 @@ class Pipeline:
         (self.folder / name).write_text(POLICY.format(most=most, **self.keys), encoding="utf-8")
 
     def __call__(self, stage: str, **variables: str) -> Done:
-        return self.shell(f"sh {SCRIPT} {stage}", **(self.variables | variables))
+        return self.shell(f"sh '{SCRIPT}' {stage}", **(self.variables | variables))
 
     def files(self, place: str) -> set[str]:
         found = self.folder / place
@@ -156,7 +156,7 @@ def test_a_script_that_ignores_the_verdict_is_seen(case: Any, pipeline: Pipeline
     changed = pipeline.folder / "changed.sh"
     changed.write_text(text, encoding="utf-8")
     assert pipeline("release").code == 0
-    done = pipeline.shell(f"sh {changed} publish", **pipeline.variables)
+    done = pipeline.shell(f"sh '{changed}' publish", **pipeline.variables)
     assert (done.code, (pipeline.folder / "shelf").exists()) == (0, True)
 
 

@@ -155,7 +155,7 @@ def wide_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("by", "noticed"), [(0, False), (3, True)])
+@pytest.mark.parametrize(("by", "noticed"), [(0, False), (6, True)])
 def test_a_rehearsal_of_the_whole_release_exposes_nobody_more_often(by: int, noticed: bool, wide_budget: None) -> None:
     """From the frame to the synthetic rows: the text is among the labels of the completed schema, or it is not."""
     rehearsal = Rehearsal(schema_of(1), synthesizer=Independent(), epsilon=8, delta="1e-6", rows=1)

@@ -184,7 +184,7 @@ def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path:
     wait_for(ready, child)
     assert list(temp.iterdir())
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=30)
+    _, said = child.communicate(timeout=90)
     assert b"KeyboardInterrupt" in said
     assert list(temp.iterdir()) == []
     with pytest.raises(ProcessLookupError):
