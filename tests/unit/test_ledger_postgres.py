@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -349,21 +351,28 @@ def sockets() -> int:
     return found
 
 
-@pytest.mark.rewinds
-def test_a_dump_put_back_is_the_ledger_and_an_old_one_is_found(place: PostgresPlace, ledger: Ledger) -> None:
-    """By anchors, and by a process that has seen more; the restored table is guarded as the old one was."""
-    release(ledger)
+def backup_of(place: PostgresPlace) -> Callable[[], object]:
+    """A dump of a ledger as it is now; calling it puts it back."""
     pg_dump, psql = binary("pg_dump"), binary("psql")
     if pg_dump is None or psql is None:
         pytest.skip("pg_dump is not installed")
     dump = subprocess.run([pg_dump, "-n", place.schema, "-d", place.server], check=True, capture_output=True).stdout
+    restore = [psql, "-q", "-d", place.server]
+    return partial(subprocess.run, restore, input=dump, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.rewinds
+def test_a_dump_put_back_is_the_ledger_and_an_old_one_is_found(place: PostgresPlace, ledger: Ledger) -> None:
+    """By anchors, and by a process that has seen more; the restored table is guarded as the old one was."""
+    release(ledger)
+    put_back = backup_of(place)
     release(ledger)
     newer = ledger.anchor
     with place.connect() as db:
         db.execute(f"DROP SCHEMA {place.schema} CASCADE")
     with pytest.raises(UsageError, match="does not exist"):
         release(ledger)
-    subprocess.run([psql, "-q", "-d", place.server], input=dump, check=True, stdout=subprocess.DEVNULL)
+    put_back()
     assert Ledger.inspect(place.address).ok
     assert not Ledger.inspect(place.address, [newer]).ok
     assert not place.try_to("DELETE FROM entries")
@@ -403,14 +412,11 @@ def test_an_index_that_lost_its_tail_is_no_shorter_ledger(place: PostgresPlace, 
 def test_a_restored_server_is_refused_by_the_machine_that_saw_more(place: PostgresPlace, ledger: Ledger) -> None:
     """Without any anchor given: the head that was noted outside the database is gone from it."""
     release(ledger)
-    pg_dump, psql = binary("pg_dump"), binary("psql")
-    if pg_dump is None or psql is None:
-        pytest.skip("pg_dump is not installed")
-    dump = subprocess.run([pg_dump, "-n", place.schema, "-d", place.server], check=True, capture_output=True).stdout
+    put_back = backup_of(place)
     release(ledger)
     with place.connect() as db:
         db.execute(f"DROP SCHEMA {place.schema} CASCADE")
-    subprocess.run([psql, "-q", "-d", place.server], input=dump, check=True, stdout=subprocess.DEVNULL)
+    put_back()
     with pytest.raises(IntegrityError, match="seen in it before"):
         Ledger.open(place.address)
 
