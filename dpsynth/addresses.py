@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -10,6 +12,8 @@ _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _MISSPELLED: Final = re.compile(
     r"://|^\W*(jdbc:)?postgres(ql)?(:|//)|(^|\s)(password|host|user|dbname|service)\s*=", re.IGNORECASE
 )
+_SECRET: Final = re.compile(r"([^\s/@:]+:(?!/).*@|pass[a-z]*\s*=\s*[^&]+)", re.IGNORECASE | re.DOTALL)
+_MAY_HOLD: Final = re.compile(r":.*@|pass", re.IGNORECASE | re.DOTALL)
 POSTGRESQL: Final = frozenset({"postgresql", "postgres"})
 
 
@@ -19,6 +23,32 @@ def is_address(place: str) -> bool:
     A misspelled one is meant as one too: a path is quoted in messages, and a password may stand in an address.
     """
     return bool(_ADDRESS.match(place) or _MISSPELLED.search(place))
+
+
+def without_passwords(text: str, places: Iterable[str]) -> str:
+    """A message in which no address that may hold a password stands, wherever on a command line it was typed.
+
+    Args:
+        text: The message.
+        places: What was typed, word by word.
+    """
+    options = [place.lstrip("-") for place in places if place.startswith("-")]
+    for word in (*places, *options, *(option.partition("=")[2] for option in options)):
+        if not is_address(word) or not _MAY_HOLD.search(unquote(word)):
+            continue
+        for form in (*_forms(word), *_forms(os.path.normpath(word))):  # as a path two slashes become one
+            text = text.replace(form, "the address that was given")
+        secrets = [form for found in _SECRET.finditer(word) for form in _forms(found[1])]
+        if any(secret in text for secret in secrets):  # a part of it is quoted: better no quotation at all
+            return "an address was typed where a path or a name belongs"
+    return text
+
+
+def _forms(typed: str) -> Iterator[str]:
+    """How a message may quote what was typed: as it is, as a literal, and either in one line."""
+    for form in (repr(typed)[1:-1], typed):
+        yield form
+        yield " ".join(form.split())
 
 
 def split_off(address: str, key: str) -> tuple[str, list[str]]:

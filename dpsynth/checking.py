@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from dpsynth.reading import MISSING, UNKNOWN, VALUE, Cells, blocks, check_header
-from dpsynth.schema import Column, Schema, quoted
+from dpsynth.reading.cells import MISSING, UNKNOWN, VALUE, Cells
+from dpsynth.schema import Column, Schema
+from dpsynth.schema.quoting import quoted
+from dpsynth.sources import Data, blocks, check_header
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,20 @@ class CheckReport:
         return bool(self.lines)
 
 
-def check(schema: Schema, path: str | Path) -> CheckReport:
-    """Reads a data file and counts the cells that break what the schema declares.
+def check(schema: Schema, data: Data) -> CheckReport:
+    """Reads a file, or a table of a database, and counts the cells that break what the schema declares.
 
     Raises:
         IncompleteSchema: the schema has blanks; a draft without blanks can be checked.
-        DataFileError: the file's container, header or storage types do not fit.
-        OperationError: the file cannot be read.
+        DataFileError: its container, header or storage types do not fit.
+        OperationError: it cannot be read.
     """
     schema.require_complete(may_be_draft=True)
-    check_header(path, schema)
+    check_header(data, schema)
     broken: Counter[tuple[str, str]] = Counter()
     rows_of: Counter[bytes] = Counter()
     rows = lines = nobody = 0
-    for block in blocks(path, schema):
+    for block in blocks(data, schema):
         rows += block.rows
         lines += block.broken
         for column in schema.modelled:

@@ -27,7 +27,8 @@ class Coarse:
     groups: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if not np.array_equal(np.unique(self.groups), np.arange(self.groups.max() + 1)):
+        numbered = self.groups.min() >= 0 and self.groups.max() < len(self.groups)
+        if not numbered or not np.bincount(self.groups).all():
             raise ValueError("groups must be numbered from 0, and none may be empty")
 
     @property

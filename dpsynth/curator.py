@@ -23,7 +23,7 @@ import numpy.typing as npt
 from dpsynth import reading
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.base import BoolVector, FloatVector, IntVector, PersonRecords, ReviewSample
-from dpsynth.counting.engines import Source, check_source, open_store
+from dpsynth.counting.engines import Source, checked_source, open_store
 from dpsynth.dates import CYCLES
 from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UnitMismatch, UsageError
 from dpsynth.external import Program
@@ -35,7 +35,8 @@ from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
 from dpsynth.mechanisms.partition_selection import PartitionSelection
 from dpsynth.privacy import PrivacyUnit
 from dpsynth.randomness import Private, Rng, SystemRng, UInt64Vector
-from dpsynth.schema import Schema, quoted
+from dpsynth.schema import Schema
+from dpsynth.schema.quoting import quoted
 from dpsynth.table import Records, Table
 from dpsynth.throw_away import ThrowAway
 
@@ -212,7 +213,7 @@ class Curator(Private):
 
         Args:
             data: A `.csv` or `.parquet` file, the address of a database table, or for Spark a data frame of its own;
-                whatever `check_source` accepts.
+                whatever `checked_source` accepts.
             holdout: Chance of each unit to be held back from the fit, in [0, 1).
             engine: Who holds and counts the rows: "memory", "duckdb" (rows on disk) or "spark" (a cluster). The counts
                 are the same.
@@ -223,9 +224,9 @@ class Curator(Private):
         _check_holdout(holdout)
         _check_purse(reservation)
         _check_unit(schema, reservation)
-        check_source(data, schema, engine=engine)
-        reservation.start()
-        return cls(data, schema, reservation, holdout=holdout, engine=engine)
+        with checked_source(data, schema, engine=engine):
+            reservation.start()
+            return cls(data, schema, reservation, holdout=holdout, engine=engine)
 
     @classmethod
     def of_frame(

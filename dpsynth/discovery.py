@@ -29,7 +29,8 @@ from dpsynth.curator import Curator
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.partition_selection import PartitionSelection
 from dpsynth.privacy import Cap, Cost, exact
-from dpsynth.schema import MAX_DISCOVERED, Column, Schema
+from dpsynth.schema import Column, Schema
+from dpsynth.schema.vocabulary import MAX_DISCOVERED, NO_VALUE
 
 FloatVector = npt.NDArray[np.float64]
 
@@ -137,7 +138,7 @@ def _values(curator: Curator, column: Column, *, rho: Fraction, delta0: Fraction
 
 def _no_value(schema: Schema) -> str:
     """The label of a category of which no value is common: it needs one."""
-    return next(text for n in count() if (text := "no common value" + "." * n) not in schema.read.missing)
+    return next(text for n in count() if (text := NO_VALUE + "." * n) not in schema.read.missing)
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------
@@ -204,12 +205,16 @@ def _after(column: Column, value: float) -> float:
 
 
 def _grid(column: Column) -> FloatVector:
-    """Where every table is first looked at, in declared bounds; each atom is looked at alone."""
+    """Where every table is first looked at, in declared bounds; each atom is looked at alone.
+
+    Between two declared bounds equal parts of them join the cells of every other table: declared bounds are often far wider
+    than what most rows have, and then lie all in one part.
+    """
     low, high = (_snapped(column, bound, up) for bound, up in ((column.minimum, True), (column.maximum, False)))
+    edges = _decades(column) if column.is_time else _powers(column)
     if low is not None and high is not None:
-        edges = _on_grid(column, _parts(low, high, 2 * _PARTS))
-    else:
-        edges = _decades(column) if column.is_time else _powers(column)
+        inside = edges[(edges > low) & (edges < high)]
+        edges = np.union1d(_on_grid(column, _parts(low, high, 2 * _PARTS)), inside)
     atoms = [float(column.step(atom)) for atom in column.atoms or ()]
     edges = np.unique(np.concatenate([edges, atoms, [_after(column, atom) for atom in atoms]]))
     if low is not None:

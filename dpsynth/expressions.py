@@ -22,7 +22,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 from dpsynth.errors import UsageError
 from dpsynth.privacy import exact
-from dpsynth.schema import quoted
+from dpsynth.schema.quoting import quoted
 
 Value: TypeAlias = Fraction | str | bool
 Op: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]

@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 from dpsynth import reading
 from dpsynth.errors import DataFileError, OperationError, UsageError
 from dpsynth.privacy import Cost, Number, RowPromise, exact
+from dpsynth.reading.rows import keeps_domain
 from dpsynth.schema import Schema
 from dpsynth.scratch import Scratch
 from dpsynth.table import Records
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 600.0
 """Seconds that one run may take, unless told otherwise."""
+_GLANCE = 0.1  # seconds between looks for a request to end
+_REQUESTS_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BY_HAND = "run it by hand on a table that is not private, to see what it says"
 
 
@@ -101,25 +105,29 @@ class Program:
             return Trial(rows=self._read(out))
 
     def _call(self, words: list[str], folder: Path) -> None:
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"TMPDIR": str(folder)},
-                umask=0o077,
-                start_new_session=True,
-            )
-        except OSError:
-            raise OperationError("the program could not be started: check the command and its rights") from None
-        try:
-            code = process.wait(self._timeout)
-        except subprocess.TimeoutExpired:
-            raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout") from None
-        finally:  # also when the user interrupts: nothing that it started may go on
-            with _undisturbed():
+        code = None
+        with _uninterrupted() as asked:  # all the while: of two requests one would come before the program was stopped
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=os.environ | {"TMPDIR": str(folder)},
+                    umask=0o077,
+                    start_new_session=True,
+                )
+            except OSError:
+                raise OperationError("the program could not be started: check the command and its rights") from None
+            end = time.monotonic() + self._timeout
+            try:
+                while code is None and not asked and (left := end - time.monotonic()) > 0:
+                    with suppress(subprocess.TimeoutExpired):
+                        code = process.wait(min(left, _GLANCE))
+            finally:  # nothing that it started may go on
                 _stop(process)
+        if code is None and not asked:
+            raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout")
         if code != 0:
             raise OperationError(f"the program failed: {_BY_HAND}")
 
@@ -128,7 +136,7 @@ class Program:
             raise OperationError("the program ended well and wrote no file at --out")
         try:
             reading.check_header(out, self._released)
-            declared = all(reading.keeps_domain(block, self._released) for block in reading.blocks(out, self._released))
+            declared = all(keeps_domain(block, self._released) for block in reading.blocks(out, self._released))
             records = reading.read(out, self._released).records
         except (DataFileError, OperationError):  # whose texts may quote what the program wrote
             raise OperationError(
@@ -163,25 +171,35 @@ def _private_folder() -> Iterator[Path]:
     try:
         yield scratch.path
     finally:
-        with _undisturbed():
+        with _uninterrupted():
             scratch.remove()
         if scratch.path.exists():
             raise OperationError(f"temporary files could not be removed: delete {scratch.path}")
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Cleans up even if a second request to end comes meanwhile, as it does when a terminal closes."""
+def _uninterrupted() -> Iterator[list[int]]:
+    """Holds back requests to end, several of which come when a terminal closes, until the block is done; then they take effect.
+
+    The block is given the list of those that came.
+
+    A program that starts meanwhile gets none of it: what has a handler is back at its default in the new program.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    asked: list[int] = []
+    before = {kind: signal.getsignal(kind) for kind in _REQUESTS_TO_END}
+    before = {kind: handler for kind, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     try:
-        yield
+        for kind in before:
+            signal.signal(kind, lambda number, _: asked.append(number))
+        yield asked
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+        for number in dict.fromkeys(asked):
+            signal.raise_signal(number)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -8,7 +8,6 @@ speak of the same one: an e-mail address is made of the name beside it. Whole co
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -20,7 +19,9 @@ import numpy.typing as npt
 from dpsynth.errors import OperationError, SchemaError, UsageError
 from dpsynth.patterns import KINDS, PEOPLE, PLACES, Pattern
 from dpsynth.randomness import sampling_generator
-from dpsynth.schema import Column, Schema, quoted
+from dpsynth.schema import Column, Schema
+from dpsynth.schema.quoting import quoted
+from dpsynth.silence import no_warnings
 from dpsynth.table import arrow_texts
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _faker(locale: str) -> Any:
     except ImportError:
         raise OperationError('fake names and addresses need Faker: run `pip install "dpsynth[fakes]"`') from None
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with no_warnings():
             return Faker(locale, use_weighting=False)
     except (AttributeError, ValueError, ImportError):
         raise SchemaError(f"Faker does not know the locale {quoted(locale)}: choose another") from None

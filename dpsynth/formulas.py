@@ -36,7 +36,9 @@ from dpsynth.expressions import (
     refuse,
     shown,
 )
-from dpsynth.schema import OTHER, Column, quoted
+from dpsynth.schema import Column
+from dpsynth.schema.quoting import quoted
+from dpsynth.schema.vocabulary import OTHER
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema

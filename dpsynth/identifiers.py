@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from dpsynth.reading import Glance
+from dpsynth.reading.first_rows import Glance
 
 _MOST_VALUES = 500  # of a column, each different, that are looked at
 _LEAST_VALUES = 20  # fewer say nothing about how values are distributed
@@ -26,6 +26,8 @@ _PHONE = re.compile(r"\+?\(?\d[\d ()./-]{5,20}\d( ?(x|ext\.?) ?\d+)?")
 _DATE = re.compile(r"\d{1,4}([-/. ])\d{1,2}\1\d{1,4}")
 _NAME = re.compile(r"[^\W\d_][^\W\d_'’.-]*(,? [^\W\d_][^\W\d_'’.-]*){1,3}")
 _CODE = re.compile(r"[A-Za-z0-9]+([-_/.][A-Za-z0-9]+)*")
+_COORDINATES = re.compile(r"[(]?(-?\d{1,2}\.\d+)[,; ] *(-?\d{1,3}\.\d+)[)]?")
+_LARGEST_AMOUNT = 2**53  # float64 keeps every whole number up to here apart
 _REGIONS = ("US", "GB", "DE", "FR", "IT", "ES", "NL", "CH", "IN", "AU", "BR", "JP")
 
 
@@ -53,6 +55,10 @@ def look(seen: Glance) -> Look | None:
     found = Counter(name for text in texts if (name := kind(text)) is not None)
     if 2 * found.total() >= len(texts):
         return _KINDS[found.most_common(1)[0][0]][1]
+    if 2 * sum(map(_are_coordinates, texts)) >= len(texts):
+        return Look("identifier", "coordinates")
+    if 2 * sum(map(_is_beyond_amounts, texts)) >= len(texts):
+        return Look("identifier", "numbers of 16 digits or more")
     repeats = 1 - len(seen.texts) / seen.rows
     if len(texts) < _LEAST_VALUES:
         return None
@@ -114,6 +120,17 @@ def _is_phone(text: str) -> bool:
         if text.startswith(("+", "(")) and phonenumbers.is_possible_number(number):
             return True
     return False
+
+
+def _are_coordinates(text: str) -> bool:
+    """Latitude and longitude in one text, in degrees."""
+    pair = _COORDINATES.fullmatch(text)
+    return pair is not None and abs(float(pair[1])) <= 90 and abs(float(pair[2])) <= 180
+
+
+def _is_beyond_amounts(text: str) -> bool:
+    """A whole number too large to be counted with: a code, of which the last digits matter."""
+    return text.removeprefix("-").isdecimal() and len(text) < 1000 and abs(int(text)) > _LARGEST_AMOUNT
 
 
 def _is_name(text: str) -> bool:

@@ -36,7 +36,8 @@ from dpsynth.formulas import (
     sum_of,
     truth_of,
 )
-from dpsynth.schema import Column, quoted
+from dpsynth.schema import Column
+from dpsynth.schema.quoting import quoted
 
 MAX_MASK = 2**22  # combinations of cells of the columns of one rule
 SHARES = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 0.0, 1.0)  # of each interval, where values are looked for in floats

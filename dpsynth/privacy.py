@@ -39,7 +39,8 @@ ORDERS: tuple[Fraction, ...] = tuple(1 + Fraction(v * 10**e, 1000) for e in rang
 which costs at most 0.3 % of epsilon."""
 _PLACE = {order: place for place, order in enumerate(ORDERS)}
 
-_LARGEST_EPSILON = 10**9  # nothing is protected long before
+LARGEST_EPSILON = 10**9  # of a promise or a cap: nothing is protected long before
+_LEAST_DELTA = Fraction(1, 10**300)  # the evidence holds it, and a tenth of it, as a float above zero
 _EXPONENT = 1000  # decimal exponents beyond this are a slip of the pen
 _UNBOUNDED = 10**9 * NANO  # stands for "nothing is known at this order"
 _DIGITS = Context(prec=60)
@@ -290,9 +291,9 @@ class RowPromise:
     delta: Fraction
 
     def __post_init__(self) -> None:
-        if not (0 < self.epsilon <= _LARGEST_EPSILON and 0 <= self.delta < 1):
+        if not (0 < self.epsilon <= LARGEST_EPSILON and 0 <= self.delta < 1):
             raise UsageError(
-                f"--epsilon must be positive and at most {_LARGEST_EPSILON}, --delta at least 0 and below 1"
+                f"--epsilon must be positive and at most {LARGEST_EPSILON}, --delta at least 0 and below 1"
             )
 
     @_with_60_digits
@@ -340,7 +341,7 @@ class RowPromise:
             return _response_loss(Fraction(steps, NANO) * unit.l1, order) <= nano
 
         low, high = 0, 1
-        while fits(high) and high < _LARGEST_EPSILON * NANO:
+        while fits(high) and high < LARGEST_EPSILON * NANO:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
@@ -393,10 +394,12 @@ class Cap:
             UsageError: epsilon is not positive and finite, delta not inside (0, 1), or epsilon too small for delta.
         """
         eps, total = exact(epsilon, name="epsilon"), exact(delta, name="delta")
-        if not 0 < eps <= _LARGEST_EPSILON:
-            raise UsageError(f"epsilon must be positive, and at most {_LARGEST_EPSILON}")
+        if not 0 < eps <= LARGEST_EPSILON:
+            raise UsageError(f"epsilon must be positive, and at most {LARGEST_EPSILON}")
         if not 0 < total < 1:
             raise UsageError("delta must be above 0 and below 1")
+        if total < _LEAST_DELTA:
+            raise UsageError("delta must be at least 1e-300: nobody can tell less from nothing")
         delta0 = total / 10
         best = max(ORDERS, key=lambda order: Fraction(_limit(eps, total - delta0, order)) / order)
         nano = _limit(eps, total - delta0, best)

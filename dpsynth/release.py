@@ -30,6 +30,7 @@ from dpsynth.ledger import Anchor
 from dpsynth.models.stored import StoredModel, load_model
 from dpsynth.persons import UnitSizes
 from dpsynth.schema import Schema
+from dpsynth.scratch import locked_folder
 
 MANIFEST_FORMAT = "dpsynth.manifest/1"
 SIGNATURE_FORMAT = "dpsynth.signature/1"
@@ -319,6 +320,8 @@ def _files(folder: Path) -> list[str]:
 class Staging:
     """A private folder beside `out` that becomes `out` in one step, or disappears.
 
+    What a killed process left there, `.NAME.dpsynth-PID-...`, disappears when the next one begins to write beside it.
+
     Raises:
         UsageError: `out` exists, or its parent folder does not.
         OperationError: the disk refuses.
@@ -329,7 +332,7 @@ class Staging:
         check_free(out)
         self._placed = False
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))  # mode 0700 from the start
+            self.folder, self._lock = locked_folder(out.parent, f".{os.fsdecode(os.fsencode(out.name)[:180])}.")
         except OSError as error:
             raise OperationError(f"cannot write beside {out}: {error.strerror}") from None
 
@@ -341,6 +344,7 @@ class Staging:
     ) -> None:
         if not self._placed:
             shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
 
     def place(self, moment: datetime) -> None:
         """Makes everything durable, then renames the folder to `out`, which must still be free.
@@ -359,11 +363,19 @@ class Staging:
         _sync(self.out.parent)
 
 
-def check_free(out: Path) -> None:
-    """Refuses an output path that exists or whose parent folder does not."""
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists already: choose another --out")
-    if not out.parent.is_dir():
+def check_free(out: Path, *, what: str = "--out") -> None:
+    """Refuses an output path that exists, that the system cannot have, or whose parent folder does not exist.
+
+    Args:
+        what: What to choose another one of.
+    """
+    try:
+        taken, placed = out.is_symlink() or out.exists(), out.parent.is_dir()
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}; choose another {what}") from None
+    if taken:
+        raise UsageError(f"{out} exists already: choose another {what}")
+    if not placed:
         raise UsageError(f"the folder {out.parent} does not exist: create it first")
 
 

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from dpsynth.constraints import Rules
 from dpsynth.errors import OperationError, UsageError
-from dpsynth.schema import Column, Read, Schema, quoted
+from dpsynth.schema import Column, Read, Schema
+from dpsynth.schema.quoting import quoted
 
 if TYPE_CHECKING:
     import pandas as pd

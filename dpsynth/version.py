@@ -1,5 +1,6 @@
-"""The version of the installed package."""
+"""The version of the package, which `pyproject.toml` takes from here.
 
-from importlib import metadata
+It stands here as a word because asking the installed package takes every process 40 milliseconds.
+"""
 
-__version__ = metadata.version("dpsynth")
+__version__ = "0.1.0"

@@ -25,9 +25,10 @@ from dpsynth import Cost, DataFileError, ReviewSample, Schema, UsageError, readi
 from dpsynth.cli.options import check_new, policy_named
 from dpsynth.cli.talk import progress, say, show, show_json
 from dpsynth.curator import persons_of
+from dpsynth.models.rows import KIND as ROWS_ONLY
 from dpsynth.reading import RawRows
 from dpsynth.release import MANIFEST_FORMAT
-from reports.collect import review_evidence
+from reports.collect import advised, review_evidence
 from reports.gate import decide
 
 
@@ -89,7 +90,7 @@ def attack(
             seed=seed,
             progress=tell,
         )
-    results = suite.results
+    suite = advised(suite, rules)
     evidence = review_evidence(suite, created_at=datetime.now(UTC))
     verdict = decide(rules, evidence, stage="review", on=datetime.now(UTC).date())
     if out is not None:
@@ -101,7 +102,7 @@ def attack(
             {
                 "verdict": verdict.state,
                 "class": "P3",
-                "attacks": [_item(result) for result in results],
+                "attacks": [_item(result) for result in suite],
                 "register": _register(suite.register),
                 "note": known.note,
             }
@@ -110,7 +111,7 @@ def attack(
     say("dpsynth: what follows is as private as the data")
     if known.note:
         say(f"dpsynth: {known.note}")
-    for result in results:
+    for result in suite:
         show(_sentence(result))
     for group in suite.register.standing_out:
         show(_group_sentence(group))
@@ -176,6 +177,7 @@ def _sentence(result: attacks.AttackResult) -> str:
     return (
         f"{result.id}: {result.measure}: {result.estimate:.3f} ({result.interval.low:.3f} to {result.interval.high:.3f}), "
         f"{result.chance:g} if nothing leaked{allowed}; a deliberately leaky copy was {control}"
+        + (f"; {result.needs}" if result.needs else "")
     )
 
 
@@ -277,18 +279,24 @@ def known_of(synthetic: Path, schema: Schema) -> Known:
         digests = manifest["files"]
         if _digest(synthetic) != digests[synthetic.name]:
             return Known(note="the synthetic file is not the one of the manifest beside it: the manifest was not used")
-        model = _content(folder / "model" / "model.json")
+        model, columns = _content(folder / "model" / "model.json"), _content(folder / "schema.toml")
         if hashlib.sha256(model).hexdigest() != digests["model/model.json"]:
             return Known(note="the model beside the synthetic file is not the one of the manifest: both were not used")
-        focal = _measured(json.loads(model), schema)
+        if hashlib.sha256(columns).hexdigest() != digests["schema.toml"]:
+            return Known(note="the schema beside the synthetic file is not the one of the manifest: both were not used")
+        facts = json.loads(model)
+        has_model = facts.get("kind") != ROWS_ONLY
+        focal = _measured(facts, Schema.parse(columns.decode("utf-8")), schema) if has_model else ()
         unit = schema.unit
         if manifest["unit"] != {"entity": unit.entity, "max_rows": unit.max_rows, "neighbours": unit.neighbours}:
             return Known(
                 focal=focal, note="the release has another unit than --schema: no ceilings; its model was used"
             )
         cost = _cost(manifest["cost"])
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, UsageError):
         return Known(note="the release around the synthetic file is damaged: it was not used")
+    if not has_model:
+        return Known(cost=cost, note="the release's cost was used; another program kept its model")
     return Known(focal=focal, cost=cost, note=f"the release's {len(focal)} measured column sets and its cost were used")
 
 
@@ -311,21 +319,37 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _measured(model: Any, schema: Schema) -> tuple[tuple[str, ...], ...]:
-    """The column sets that a model's measurements name.
+def _measured(model: Any, made: Schema, schema: Schema) -> tuple[tuple[str, ...], ...]:
+    """The sets of two columns or more that a model's measurements count together, by name.
 
+    Args:
+        model: What `model.json` holds: columns are numbered as in the release's schema, then those that the recipe
+            coarsened, each of which stands for the column it was made from.
+        made: The release's schema.
+        schema: The attacker's; columns that it does not have are left out.
     Raises:
-        KeyError, TypeError, ValueError: this is no model of ours for this schema.
+        LookupError, TypeError, ValueError: this is no model of ours for this schema.
     """
-    names = {column.name for column in schema.modelled}
+    names = list(made.names)
+    names += [names[_number(coarse["column"])] for coarse in model.get("coarse", [])]
+    there = set(schema.names)
     found = set()
     for measurement in model["measurements"]:
-        columns = measurement["columns"]
-        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-            raise ValueError
-        if columns and names.issuperset(columns):
-            found.add(tuple(sorted(set(columns))))
+        counted = {names[_number(place)] for place in measurement["columns"]}
+        if len(counted) > 1 and counted <= there:
+            found.add(tuple(sorted(counted)))
     return tuple(sorted(found)[:_MOST_SETS])
+
+
+def _number(place: Any) -> int:
+    """The number of a column.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(place) is not int or place < 0:
+        raise ValueError
+    return place
 
 
 def _cost(facts: Any) -> Cost:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from dpsynth.cli.talk import progress, say, show, show_json, stoppable
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
 from dpsynth.reading import RawRows
+from dpsynth.silence import no_warnings
 from dpsynth.synthesizers.external import External
 from dpsynth.synthesizers.registry import EXTERNAL, SYNTHESIZERS
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -112,7 +112,7 @@ def audit(
             pairs, fits=fits, with_counts=claim.cost is not None, with_records=data is not None, left_out=left_out
         )
     found, measured = None, None
-    with stoppable(), progress() as tell, warnings.catch_warnings(action="ignore"):
+    with stoppable(), progress() as tell, no_warnings():
         read = None if data is None else reading.read(data, schema)
         if generator is not None and fits is not None:
             frame = None if read is None else frame_of(read, schema)

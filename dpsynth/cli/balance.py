@@ -14,7 +14,7 @@ import click
 from dpsynth import Cap, LedgerExtract, UsageError
 from dpsynth.cli.talk import clean
 from dpsynth.signing import PublicKey
-from reports.collect import remaining_epsilon
+from reports.collect.ledger import remaining_epsilon
 
 WIDTH: Final = 80  # columns
 _LABEL: Final = 12  # columns

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
 import click
 
 import dpsynth
+from dpsynth.addresses import without_passwords
 from dpsynth.cli import attack, audit, demo, ledger, release, report, sample, schema, sign
 from dpsynth.cli.talk import say
 
 OK, USAGE, INTERNAL, INTERRUPTED = 0, 2, 6, 130
+_SURPLUS = "Got unexpected extra argument"  # click's words, which go on with what was typed
 RESERVING = ("release", "demo")
 """The commands that reserve a budget; `ledger` writes to one by itself, and no other command opens one."""
 
@@ -53,22 +56,34 @@ def run(arguments: Sequence[str]) -> int:
         result = dpsynth_command.main(args=list(arguments), prog_name="dpsynth", standalone_mode=False)
         return result if isinstance(result, int) else OK
     except click.ClickException as error:
-        say(f"dpsynth: {_one_line(error.format_message())}")
+        say(f"dpsynth: {without_passwords(_one_line(_usage(error)), arguments)}")
         return USAGE
     except (KeyboardInterrupt, click.Abort, EOFError):
         say(f"dpsynth: interrupted; {_charged(arguments)}")
         return INTERRUPTED
     except dpsynth.DpsynthError as error:
-        say(f"dpsynth: {_one_line(str(error))}")
+        say(f"dpsynth: {without_passwords(_one_line(str(error)), arguments)}")
         return error.exit_code
     except (BrokenPipeError, SystemExit):  # nobody reads on: what was not said must not look like a verdict
         return INTERNAL
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # found where a path is first looked at: before anything is reserved
+            say("dpsynth: a path is longer than the system allows: choose a shorter one")
+            return USAGE
         say(f"dpsynth: the system refused: {error.strerror or type(error).__name__}; {_charged(arguments)}")
         return INTERNAL
     except Exception as error:  # the last resort: anything else is a bug, and its text may hold private values
         say(f"dpsynth: internal error ({type(error).__name__}); {_charged(arguments)}: please report it")
         return INTERNAL
+
+
+def _usage(error: click.ClickException) -> str:
+    """What is wrong with the command line. Surplus words are not quoted: one may be a password, or an address with one."""
+    message = error.format_message()
+    if not message.startswith(_SURPLUS):
+        return message
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "dpsynth"
+    return f"there are more words than `{command}` takes: `{command} --help` says which"
 
 
 def _charged(arguments: Sequence[str]) -> str:

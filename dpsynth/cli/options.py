@@ -9,6 +9,7 @@ import click
 
 from dpsynth import Ledger, UsageError
 from dpsynth.cli.talk import say
+from dpsynth.release import check_free
 from dpsynth.signing import SigningKey, is_encrypted, load_key
 from reports.policy import Policy
 
@@ -47,10 +48,7 @@ def ledger_at(place: str) -> Ledger:
 
 def check_new(path: Path) -> None:
     """Refuses, before any work is done, a path where no new file can be made."""
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{path} exists already: choose another path")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist: create it first")
+    check_free(path, what="path")
 
 
 def write_result(path: Path, content: str | bytes) -> None:

@@ -192,7 +192,8 @@ def whole(folder: Path) -> Release:
     release = Release.open(folder)
     release.require_whole()
     bundle.signer(release)
-    bundle.require_one_story(release)
+    for left in bundle.require_one_story(release):
+        say(f"dpsynth: not checked: {left}")
     return release
 
 
@@ -217,6 +218,11 @@ def policy_of(release: Release, name: str | None) -> Policy:
     if not own.is_file():
         raise UsageError("the release was made with --no-gate and has no policy of its own: give --policy")
     policy = Policy.load(own)
+    if policy.impersonates and not bundle.is_of_this_version(release):
+        raise UsageError(
+            f"another version of this program made the release, by a policy called {policy.name} that is not the one that ships "
+            "here: give --policy"
+        )
     if policy.impersonates:
         raise IntegrityError(
             f"the release holds a policy that calls itself {policy.name} and is not the one that ships here: give --policy"

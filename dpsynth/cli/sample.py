@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from dpsynth import Release, UsageError
+from dpsynth.cli.options import check_new
 from dpsynth.cli.talk import say, show
 from dpsynth.fakes import check_fakes
-from dpsynth.schema import quoted
+from dpsynth.schema.quoting import quoted
 from dpsynth.synthetic import parts_of
 from dpsynth.table import read_as_formulas, write_parts
 from dpsynth.trial import MOST_ROWS, check_rows
@@ -32,10 +33,7 @@ def sample(folder: Path, rows: int, where: str | None, balance: str | None, out:
     check_rows(rows, most=MOST_ROWS)
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"{out} must end in .csv or .parquet")
-    if out.exists():
-        raise UsageError(f"{out} exists already: choose another path")
-    if not out.parent.is_dir():
-        raise UsageError(f"the folder {out.parent} does not exist: create it first")
+    check_new(out)
     release = Release.open(folder)
     release.require_whole()
     check_fakes(release.schema, rows)

@@ -20,7 +20,8 @@ import pyarrow as pa
 from dpsynth.counting.layout import Layout
 from dpsynth.counting.sql import SqlStore
 from dpsynth.errors import OperationError
-from dpsynth.reading import BLOCK_ROWS, Block
+from dpsynth.reading.block import Block
+from dpsynth.reading.files import BLOCK_ROWS
 from dpsynth.schema import Schema
 from dpsynth.scratch import Scratch, private_files
 
@@ -167,9 +168,8 @@ def _private_database(folder: Path) -> duckdb.DuckDBPyConnection:
     )
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET preserve_insertion_order = true")
-    connection.execute(
-        "PRAGMA disable_checkpoint_on_shutdown"
-    )  # the file is removed: putting it in order would be waste
+    # The file is removed: putting it in order before would be waste.
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     return connection
 
 

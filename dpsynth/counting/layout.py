@@ -20,10 +20,12 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from dpsynth import reading, split
+from dpsynth import split
 from dpsynth.counting.base import BoolVector, PersonRecords, content_of
 from dpsynth.randomness import SystemRng
-from dpsynth.reading import Block, Cells
+from dpsynth.reading.block import Block
+from dpsynth.reading.cells import MISSING, VALUE, Cells, from_spelled, recoded, spelled
+from dpsynth.reading.rows import kept_rows, settled_values
 from dpsynth.schema import Column, Schema
 from dpsynth.table import Records, Values
 
@@ -75,17 +77,17 @@ class Layout:
 
         Where a row is its own unit and some are held back, `control` is still to be drawn, by content.
         """
-        keep = reading.kept_rows(block, self.schema)
+        keep = kept_rows(block, self.schema)
         cells: dict[str, pa.Array] = {}
         for place, column in enumerate(self.schema.modelled):
             found = block.cells[column.name]
             if not column.is_open:
-                cells |= self._closed(place, column, reading.settled_values(column, found)[keep])
+                cells |= self._closed(place, column, settled_values(column, found)[keep])
             elif column.is_numeric:
-                numbers = np.where(found.kinds == reading.VALUE, found.values, np.nan)[keep]
+                numbers = np.where(found.kinds == VALUE, found.values, np.nan)[keep]
                 cells[f"v{place}"] = pa.array(numbers, from_pandas=True)
             else:
-                cells[f"t{place}"] = pa.array(reading.spelled(found.take(keep)), pa.binary())
+                cells[f"t{place}"] = pa.array(spelled(found.take(keep)), pa.binary())
         rows = int(keep.sum())
         if block.units is None:
             cells["lot"] = pa.array(SystemRng().words(rows).view(np.int64))
@@ -180,13 +182,13 @@ class Layout:
             if self.schema.modelled[place].is_open:
                 if column.is_numeric:
                     gaps = np.isnan(values[column.name])
-                    kinds = np.where(gaps, reading.MISSING, reading.VALUE).astype(np.uint8)
+                    kinds = np.where(gaps, MISSING, VALUE).astype(np.uint8)
                     found[column.name] = Cells(np.where(gaps, 0.0, values[column.name]), kinds)
                 else:
-                    found[column.name] = reading.recoded(column, reading.from_spelled(texts[column.name]))
-                cells |= after._closed(place, column, reading.settled_values(column, found[column.name]))
+                    found[column.name] = recoded(column, from_spelled(texts[column.name]))
+                cells |= after._closed(place, column, settled_values(column, found[column.name]))
         block = Block(rows.num_rows, found, None)
-        return after._in_order(cells).filter(pa.array(reading.kept_rows(block, schema)))
+        return after._in_order(cells).filter(pa.array(kept_rows(block, schema)))
 
 
 def _needs_value(column: Column) -> bool:

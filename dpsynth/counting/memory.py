@@ -24,7 +24,9 @@ from dpsynth.counting.base import (
     content_of,
 )
 from dpsynth.mechanisms.base import Columns, IntArray
-from dpsynth.reading import VALUE, Cells, OpenRows, RawRows, settled_values, spelled
+from dpsynth.reading import OpenRows, RawRows
+from dpsynth.reading.cells import VALUE, Cells, spelled
+from dpsynth.reading.rows import settled_values
 from dpsynth.schema import Schema
 from dpsynth.table import Records, Table, Values
 

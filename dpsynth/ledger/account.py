@@ -28,13 +28,13 @@ from dpsynth.ledger.entries import (
     is_text,
     parse,
     require,
-    tool_version,
     unit_of,
     whole,
 )
 from dpsynth.ledger.store import Row
 from dpsynth.privacy import Cap, Cost, Neighbours, PrivacyUnit
 from dpsynth.signing import PublicKey
+from dpsynth.version import __version__
 
 State: TypeAlias = Literal["reserved", "started", "committed", "forfeited", "released"]
 
@@ -124,7 +124,7 @@ class Account:
             "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "kind": kind,
             "prev_hash": self.head,
-            "tool_version": tool_version(),
+            "tool_version": __version__,
         }
         text = canonical(body | fields)
         return self.seq + 1, text, hash_of(text).encode()

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from importlib import metadata
 from typing import Any, Final, Literal, TypeAlias
 
 from dpsynth.canonical import from_canonical
@@ -187,15 +186,6 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
 _FORMS: Final = {
     kind: (COMMON | fields, (COMMON | fields) - LATER.get(kind, frozenset())) for kind, fields in FIELDS.items()
 }
-
-
-@lru_cache(maxsize=1)
-def tool_version() -> str:
-    """The version that writes; "unknown" where the package is not installed."""
-    try:
-        return metadata.version("dpsynth")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def broken(seq: int, what: str) -> IntegrityError:

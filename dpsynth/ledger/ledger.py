@@ -29,7 +29,7 @@ from dpsynth.ledger.entries import (
 from dpsynth.ledger.reservation import Hold, Reservation
 from dpsynth.ledger.store import TIMEOUT, Store, Transaction
 from dpsynth.ledger.verification import VerifyReport, first_id, judge, missing, replay
-from dpsynth.privacy import Cap, Cost, Neighbours, Number, PrivacyUnit, exact
+from dpsynth.privacy import LARGEST_EPSILON, Cap, Cost, Neighbours, Number, PrivacyUnit, exact
 from dpsynth.signing import PublicKey, SigningKey
 
 T = TypeVar("T")
@@ -565,7 +565,12 @@ def _amendment(account: Account, epsilon: Number, *, reason: str, approver: str,
     check_texts(reason=reason, approver=approver, requested_by=requested_by)
     if is_same_person(approver, requested_by):
         raise PrivacyRefusal("a cap is raised by a second person: the one who asks cannot be the one who approves")
-    cap = recordable_cap(account.cap.raised(exact(epsilon, name="epsilon")))
+    wanted = exact(epsilon, name="epsilon")
+    if wanted > LARGEST_EPSILON:  # not asked of entries: a ledger that was raised beyond it is not damaged
+        raise UsageError(f"epsilon must be at most {LARGEST_EPSILON}")
+    cap = recordable_cap(account.cap.raised(wanted))
+    if float(cap.epsilon) <= float(account.cap.epsilon):  # no report could tell the two limits apart
+        raise UsageError("the new limit is higher by less than a report can show: raise it by more")
     return account.amendment(cap, reason=reason, approver=approver, requested_by=requested_by)
 
 

@@ -32,7 +32,8 @@ from dpsynth.models.junction_tree import NEVER, FloatArray, JunctionTree
 from dpsynth.models.sampling import Codes, draw
 from dpsynth.privacy import Cost
 from dpsynth.randomness import attack_generator
-from dpsynth.schema import Schema, quoted
+from dpsynth.schema import Schema
+from dpsynth.schema.quoting import quoted
 from dpsynth.table import Records, Table
 
 _FORMAT = "dpsynth.model/2"

@@ -26,7 +26,8 @@ from dpsynth.mechanisms.noisy_max import Forest, anything
 from dpsynth.models.estimation import noisy_total
 from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
-from dpsynth.schema import Schema, quoted
+from dpsynth.schema import Schema
+from dpsynth.schema.quoting import quoted
 from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.independent import one_way
 from dpsynth.synthesizers.selection import (
