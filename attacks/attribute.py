@@ -18,11 +18,10 @@ import numpy as np
 from attacks import permutation
 from attacks.base import Criterion, Finding, Gap, Threat, excess
 from attacks.intervals import FloatVector, Rate
-from attacks.nearness import Nearness, nearness, nearness_of
+from attacks.nearness import Nearness, foreign, nearness
 from attacks.people import BoolVector, Group, IntMatrix, IntVector, People, Rows, joined, roles
 
 TREES = 15
-FOREIGN = 2500  # fitted persons about whom the baseline guesses
 SURE = 0.9  # share of the forest's votes from which the cautious attacker speaks
 
 
@@ -64,8 +63,8 @@ class AttributeInference:
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """The population baseline: the same rules learned from reference persons."""
-        asked, table = people.fit.at_most(FOREIGN, rng), people.reference.rows
-        right = _right(table, asked, nearness_of(asked.rows, table), _roles(table)[1], rng)
+        (asked, near), table = foreign(people), people.reference.rows
+        right = _right(table, asked, near, _roles(table)[1], rng)
         return {name: float(hits.mean()) for name, hits in right.items()}
 
 

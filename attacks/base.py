@@ -9,13 +9,21 @@ be counted for others to see are in `attacks.charged`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from attacks.intervals import Interval, Rate, control_persons_needed, difference, normal_quantile
+from attacks.intervals import (
+    Interval,
+    Rate,
+    control_persons_needed,
+    difference,
+    fitted_persons_would_do,
+    normal_quantile,
+)
 from attacks.people import BoolVector, People, Rows
 from dpsynth import Cost, tpr_bound
 
@@ -74,6 +82,12 @@ class Measure:
             return self
         without = min(self.control.interval(self.interval.confidence).high, 1.0)
         return replace(self, ceiling=tpr_bound(cost, without))
+
+    def limited(self, fit: float, control: float) -> Measure:
+        """The same with the most trials that each side could stand on, if it compares two rates."""
+        if self.fit is None or self.control is None:
+            return self
+        return replace(self, fit=replace(self.fit, most=fit), control=replace(self.control, most=control))
 
 
 def excess(fit: Rate, control: Rate, *, p_value: float | None = None, confidence: float = CONFIDENCE) -> Measure:
@@ -237,11 +251,12 @@ class AttackResult:
         p_value: Chance of such a result if nothing leaked, corrected for the variants of this attack.
         p_adjusted: The same, corrected for all attacks of the suite (Holm).
         measures: The variants and further figures by name.
+        variants: Which of them decide.
         note: What a reviewer must know; empty if nothing.
         needs: What would make an incomplete result complete.
         fail_only: Whether finding nothing says nothing.
         two_sided: Whether a result below chance speaks of a leak too.
-        control_share: Share of the control persons on whom the attack is judged.
+        controls: How many persons held back the attack had, of whom it may have judged a part.
         ceiling: The highest success rate on fit persons that the declared guarantee allows; None without a guarantee, or
             where the estimate is no difference of rates.
     """
@@ -263,11 +278,12 @@ class AttackResult:
     p_value: float | None = None
     p_adjusted: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
     note: str = ""
     needs: str | None = None
     fail_only: bool = False
     two_sided: bool = False
-    control_share: float = 1.0
+    controls: int = 0
     ceiling: float | None = None
 
     @property
@@ -323,19 +339,45 @@ class AttackResult:
         Returns:
             0 if the interval is narrow enough; None if it cannot be said, or if no number would do.
         """
-        excesses = [m for m in self.measures.values() if m.fit is not None and m.control is not None]
-        if self.interval is None or not excesses:
+        if self.interval is None or not self._pairs:
             return None
-        needed = 0
-        for measure in excesses:
-            if measure.fit is not None and measure.control is not None:
-                more = control_persons_needed(
-                    measure.fit, measure.control, at_most=at_most, confidence=measure.interval.confidence
-                )
-                if more is None:
-                    return None
-                needed = max(needed, more)
-        return round(needed / self.control_share)
+        growth = 0.0
+        for fit, control, confidence in self._pairs:
+            more = control_persons_needed(fit, control, at_most=at_most, confidence=confidence)
+            if more is None:
+                return None
+            growth = max(growth, more / control.persons)
+        return math.ceil(growth * self.controls)
+
+    def advice(self, *, at_most: float) -> str | None:
+        """What would let `judge` pass, if the rates stay as they are; None if it passes, or nothing can be said."""
+        within = f"to tell whether it stays within {at_most - self.chance:g}"
+        more = self.more_control_persons(at_most=at_most)
+        if more is not None:
+            return f"{more_persons(more)}, {within}" if more else None
+        if self._without_limits.more_control_persons(at_most=at_most) is None:
+            return None
+        if all(fitted_persons_would_do(f, c, at_most=at_most, confidence=sure) for f, c, sure in self._pairs):
+            return f"needs more fitted persons {within}: of those held back it looks at no more than these"
+        return f"looks at too few persons {within}, however many there are: a random part of them"
+
+    @property
+    def _pairs(self) -> list[tuple[Rate, Rate, float]]:
+        """The two rates of each variant that compares two, and the confidence of its interval."""
+        judged = [measure for name, measure in self.measures.items() if name in self.variants]
+        return [
+            (m.fit, m.control, m.interval.confidence) for m in judged if m.fit is not None and m.control is not None
+        ]
+
+    @property
+    def _without_limits(self) -> AttackResult:
+        """The same of an attack that would look at any number of persons."""
+        return replace(self, measures={name: m.limited(math.inf, math.inf) for name, m in self.measures.items()})
+
+
+def more_persons(control: int) -> str:
+    """That so many more persons held back are needed, in words."""
+    return f"needs about {control:,} more control persons, and as many more fitted ones in proportion"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

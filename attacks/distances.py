@@ -30,6 +30,7 @@ APART = 741455  # UNIT / sqrt(2): two different one-hot vectors of this length l
 WIDE = 32  # a category with more levels than this is compared level by level instead
 FEW = 6  # columns; distances over fewer are cheap, and need fine steps
 BLOCK = 2**19  # distances computed at a time: two megabytes or four, which stay near the processor
+TILE = 2**12  # points of a base that are looked at together where only the nearest one counts
 LOOKED_UP = 2**23  # distances between levels and points that are computed beforehand, at most
 GROUP = 16  # numbers looked at together when the smallest are sought
 
@@ -124,7 +125,7 @@ class Metric:
         where = np.zeros(values.shape)
         for number, (place, column) in enumerate(zip(chosen, columns, strict=True)):
             if column.is_numeric:
-                where[:, number] = _position(column, values[:, number], self.synthetic.values[:, place])
+                where[:, number] = _position(column, values[:, number], self.synthetic.ranks[place])
         return placed(columns, values, where)
 
     def widths(self) -> list[int]:
@@ -138,16 +139,14 @@ def _width(column: Column) -> int:
     return 0 if column.size > WIDE else 1 if column.size <= 2 else column.size
 
 
-def _position(column: Column, values: FloatVector, synthetic: FloatVector) -> FloatVector:
+def _position(column: Column, values: FloatVector, ranks: tuple[FloatVector, FloatVector] | None) -> FloatVector:
     """Where numbers lie in [0, 1], NaN where missing."""
     low, high = float(column.binning.edges[0]), float(column.binning.edges[-1])
     there = values != MISSING
     value = np.where(there, values, low)
     where = (value - low) / (high - low) if high > low else np.zeros(len(values))
-    known = synthetic[synthetic != MISSING]
-    if len(known):
-        levels, counts = np.unique(known, return_counts=True)
-        where = (where + np.interp(value, levels, (np.cumsum(counts) - counts / 2) / len(known))) / 2
+    if ranks is not None and len(ranks[0]):
+        where = (where + np.interp(value, *ranks)) / 2
     return np.where(there, where, np.nan)
 
 
@@ -306,15 +305,24 @@ def nearest(queries: Points, base: Points, *, k: int = 1) -> FloatMatrix:
 
     Where `base` has fewer points than `k`, the farthest one is repeated.
     """
+    if k == 1:
+        return np.sqrt(_least(queries, base)[:, None]) / queries.unit
     found = np.empty((len(queries), k))
     within = min(k, len(base))
     for part, squared in blocks(queries, base):
-        if k == 1:
-            found[part, 0] = squared.min(axis=1)
-            continue
         few = np.sort(np.take_along_axis(squared, smallest(squared, within), axis=1), axis=1)
         found[part] = few[:, np.minimum(np.arange(k), within - 1)]
     return np.sqrt(found) / queries.unit
+
+
+def _least(queries: Points, base: Points) -> FloatVector:
+    """Squared distances to the nearest point of `base`, some points at a time: it may be too large to stay near by."""
+    least = np.full(len(queries), np.inf)
+    for start in range(0, len(base), TILE):
+        some = base.take(np.arange(start, min(start + TILE, len(base))))
+        for part, squared in blocks(queries, some):
+            np.minimum(least[part], squared.min(axis=1), out=least[part])
+    return least
 
 
 @one_thread

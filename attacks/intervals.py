@@ -11,7 +11,7 @@ loss stand beside them. Coverage is simulated in tests/statistical/attacking/.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -55,11 +55,14 @@ class Rate:
         value: The mean.
         trials: The number of independent yes-or-no trials that would pin it down equally well.
         persons: How many persons stand behind it.
+        most: The most trials that it could stand on, however many persons there were: an attack may look at a random
+            part of many.
     """
 
     value: float
     trials: float
     persons: int
+    most: float = math.inf
 
     @classmethod
     def over_persons(cls, values: FloatVector) -> Rate:
@@ -139,13 +142,15 @@ def control_persons_needed(fit: Rate, control: Rate, *, at_most: float, confiden
     """About how many control persons more would bring the upper end of `fit - control` down to `at_most`.
 
     Assumes that the rates stay as they are. Where control persons alone cannot do it, both sides are made to grow in
-    proportion and the control persons among them are counted.
+    proportion and the control persons among them are counted. No side grows beyond `Rate.most`.
 
     Returns:
-        0 if the end is there already; None if no number suffices, because the difference itself lies above it.
+        0 if the end is there already; None if no number suffices, because the difference itself lies above it, or because
+        the attack would not look at so many.
     """
     if fit.value - control.value >= at_most:
         return None
+    most = min(2.0**20, max(1.0, control.most / control.trials))
     for fit_grows in (False, True):
 
         def high(factor: float, fit_grows: bool = fit_grows) -> float:
@@ -153,8 +158,8 @@ def control_persons_needed(fit: Rate, control: Rate, *, at_most: float, confiden
             return difference(more_fit, _grown(control, factor), confidence).high
 
         low_factor, high_factor = 1.0, 1.0
-        while high(high_factor) > at_most and high_factor < 2**20:
-            low_factor, high_factor = high_factor, high_factor * 2
+        while high(high_factor) > at_most and high_factor < most:
+            low_factor, high_factor = high_factor, min(high_factor * 2, most)
         if high(high_factor) > at_most:
             continue
         for _ in range(40):
@@ -164,8 +169,13 @@ def control_persons_needed(fit: Rate, control: Rate, *, at_most: float, confiden
     return None
 
 
+def fitted_persons_would_do(fit: Rate, control: Rate, *, at_most: float, confidence: float) -> bool:
+    """Whether more fitted persons alone could bring the upper end of `fit - control` down to `at_most`."""
+    return difference(_grown(fit, 2.0**20), control, confidence).high <= at_most
+
+
 def _grown(rate: Rate, factor: float) -> Rate:
-    return Rate(value=rate.value, trials=rate.trials * factor, persons=rate.persons)
+    return replace(rate, trials=max(rate.trials, min(rate.trials * factor, rate.most)))
 
 
 # ---- counts that carry noise -------------------------------------------------------------------------------------

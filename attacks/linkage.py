@@ -15,7 +15,7 @@ torn columns are compared cell by cell, and a row is the nearer the more cells a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from attacks import permutation
 from attacks.base import Criterion, Finding, Gap, Measure, Threat, excess
 from attacks.intervals import FloatVector, Rate
-from attacks.nearness import linkable, nearness, nearness_of
+from attacks.nearness import foreign, linkable, nearness
 from attacks.people import BoolVector, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
 from attacks.people import roles as roles  # other attacks ask here
 
@@ -35,8 +35,7 @@ SPLITS = 20
 TARGETS = 500  # persons a side who are linked across torn columns, and as many with whom the worst split is sought
 CANDIDATES = 2500  # synthetic rows that they may be linked to
 STEPS = 3  # columns that the search moves from one side to the other, at most
-FOREIGN = 2500  # fitted persons who are linked to the reference, for the baseline
-BLOCK = 50  # targets at a time
+BLOCK = 200  # targets at a time
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Words: TypeAlias = npt.NDArray[np.uint64]
 Counts: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
@@ -78,7 +77,7 @@ class Linkage:
             on_torn = permutation.linear(np.stack(list(found.values()), axis=1), torn.member, rng=rng)
             p_value = min(p_value, on_torn.p_value)
             variants |= {
-                name: _excess(hit, torn.member, min(2 * float(p), 1.0))
+                name: torn.limits(_excess(hit, torn.member, min(2 * float(p), 1.0)))
                 for (name, hit), p in zip(found.items(), on_torn.p_values, strict=True)
             }
             p_value = min(2 * p_value, 1.0)  # two tests on different persons
@@ -92,8 +91,7 @@ class Linkage:
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """Links to reference persons, none of whom is the person sought."""
-        asked = people.fit.at_most(FOREIGN, rng)
-        near = nearness_of(asked.rows, people.reference.rows)
+        asked, near = foreign(people)
         return {KNOWN: float(asked.mean(near.linked).mean()), SIDES: float(asked.mean(near.met).mean())}
 
 
@@ -162,6 +160,15 @@ class Torn:
             table.at_most(CANDIDATES, rng).cells,
         )
 
+    def limits(self, measure: Measure) -> Measure:
+        """A measure of these targets, with the most trials of each side: no more than `TARGETS` persons are judged."""
+        trials = [
+            rate.trials * TARGETS / max(int(side.sum()), 1)
+            for rate, side in ((measure.fit, self.member), (measure.control, ~self.member))
+            if rate is not None
+        ]
+        return measure.limited(*trials) if len(trials) == 2 else measure
+
     def at_random(self, rng: np.random.Generator) -> FloatVector:
         """Chance of the same row from two random sides, mean over splits, for each judged target."""
         judged = self.cells[: len(self.member)]
@@ -173,20 +180,19 @@ class Torn:
         """The same for the split that tells the helpers' two sides apart best."""
         helpers, columns = self.cells[len(self.member) :], self.cells.shape[1]
 
-        def gains(splits: BoolMatrix) -> FloatVector:
-            met = same_row(helpers, self.table, splits)
+        def gains(met: FloatMatrix) -> FloatVector:
             gained: FloatVector = np.round(met[:, self.helper].mean(axis=1) - met[:, ~self.helper].mean(axis=1), 12)
             return gained
 
         best = np.arange(columns) % 2 == 0
-        most = float(gains(best[None, :])[0])
+        most = float(gains(same_row(helpers, self.table, best[None, :]))[0])
         for _ in range(STEPS):
-            tried = best ^ np.eye(columns, dtype=bool)  # one column on the other side
-            tried = tried[(tried.sum(axis=1) > 0) & (tried.sum(axis=1) < columns)]
-            found = gains(tried)
-            if not len(found) or found.max() <= most:
+            found = gains(one_moved(helpers, self.table, best))
+            found[(best.sum() == 1) & best | (best.sum() == columns - 1) & ~best] = -np.inf  # would leave a side empty
+            if found.max() <= most:
                 break
-            most, best = float(found.max()), tried[int(np.argmax(found))]
+            most = float(found.max())
+            best = best ^ (np.arange(columns) == np.argmax(found))
         met: FloatVector = np.round(same_row(self.cells[: len(self.member)], self.table, best[None, :])[0], 9)
         return met
 
@@ -209,28 +215,136 @@ def same_row(rows: IntMatrix, table: IntMatrix, splits: BoolMatrix) -> FloatMatr
     Returns:
         Shape (splits, rows).
     """
-    columns = rows.shape[1]
-    kind = np.uint8 if columns < 255 else np.uint16
     met = np.empty((len(splits), len(rows)))
-    code = np.uint8 if max(rows.max(initial=0), table.max(initial=0)) < 256 else np.int32
-    theirs = np.ascontiguousarray(table.T.astype(code))
     steps = _steps(splits)
-    for start in range(0, len(rows), BLOCK):
-        part = slice(start, min(start + BLOCK, len(rows)))
-        ours = rows[part].T.astype(code)
-        differs = [(ours[place][:, None] != theirs[place][None, :]).view(np.uint8) for place in range(columns)]
-        every = _added(differs, range(columns), kind)
-        one, other = np.zeros_like(every), every.copy()
+    for part, facts, everybody in _compared(rows, table):
+        one, other = Sums(), Sums()
+        for fact in facts:
+            other.add(fact)
         for number, joining, leaving in steps:
             for place in joining:
-                one += differs[place]
-                other -= differs[place]
+                one.add(facts[place])
+                other.remove(facts[place])
             for place in leaving:
-                one -= differs[place]
-                other += differs[place]
-            near, too = _nearest(one), _nearest(other)
-            met[number, part] = _counted(near & too) / (_counted(near) * _counted(too))
+                one.remove(facts[place])
+                other.add(facts[place])
+            met[number, part] = _met(one.least(everybody)[0], other.least(everybody)[0])
     return met
+
+
+def one_moved(rows: IntMatrix, table: IntMatrix, first: BoolVector) -> FloatMatrix:
+    """The same for each column moved to the other side; shape (columns, rows).
+
+    A sum grows or shrinks by one where the column differs, so only pairs with the least sum, and those with one more,
+    can come to have the least.
+
+    Args:
+        rows, table: As for `same_row`.
+        first: Which columns are on the first side, at least one on each; shape (columns,).
+    """
+    met = np.empty((len(first), len(rows)))
+    for part, facts, everybody in _compared(rows, table):
+        one, other = Sums(), Sums()
+        for fact, here in zip(facts, first, strict=True):
+            (one if here else other).add(fact)
+        from_one, from_other = one.two_least(everybody), other.two_least(everybody)
+        for place, fact in enumerate(facts):
+            losing, gaining = (from_one, from_other) if first[place] else (from_other, from_one)
+            same = ~fact
+            met[place, part] = _met(_now_least(*losing, fact), _now_least(*gaining, same))
+    return met
+
+
+def _now_least(least: Words, next_to: Words, ahead: Words) -> Words:
+    """The pairs with the least sum when some pairs get ahead of the others by one: of the least those, if there are any.
+
+    If there are none, all of the least, and those that catch up with them.
+    """
+    first = least & ahead
+    return _or_else(first, least | (next_to & ahead))
+
+
+def _or_else(chosen: Words, otherwise: Words) -> Words:
+    """These pairs, and for rows that have none of them the others; shape (rows, words)."""
+    none = np.bitwise_or.reduce(chosen, axis=1, keepdims=True) == 0
+    return chosen | (otherwise & _all_if(none))
+
+
+def _all_if(truth: BoolMatrix) -> Words:
+    """All bits set where it is true, none elsewhere."""
+    return np.asarray(-truth.astype(np.int64)).view(np.uint64)
+
+
+def _met(near: Words, too: Words) -> FloatVector:
+    """Chance that a pair of the one kind and a pair of the other are the same; shape (rows,)."""
+    met: FloatVector = _counted(near & too) / (_counted(near) * _counted(too))
+    return met
+
+
+def _compared(rows: IntMatrix, table: IntMatrix) -> Iterator[tuple[slice, list[Words], Words]]:
+    """Some rows at a time: which, for each column where they differ from the table rows, and all pairs."""
+    columns = range(rows.shape[1])
+    levels, which = zip(*(np.unique(rows[:, place], return_inverse=True) for place in columns), strict=True)
+    differs = [_packed(levels[place][:, None] != table[None, :, place]) for place in columns]  # from each level
+    everybody = _packed(np.ones((1, len(table)), dtype=bool))
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, min(start + BLOCK, len(rows)))
+        yield part, [differs[place][which[place].reshape(-1)[part]] for place in columns], everybody
+
+
+class Sums:
+    """How many of some yes-or-no facts are true of each pair of rows, for the 64 pairs of a word at once."""
+
+    def __init__(self) -> None:
+        self._digits: list[Words] = []  # in binary, the lowest first; each of shape (rows, words), a bit a pair
+        self._facts = 0
+
+    def add(self, fact: Words) -> None:
+        """Adds one where the fact is true."""
+        self._facts += 1
+        if self._facts.bit_length() > len(self._digits):
+            self._digits.append(np.zeros_like(fact))
+        for digit in self._digits:
+            carried = digit & fact
+            digit ^= fact
+            fact = carried
+
+    def remove(self, fact: Words) -> None:
+        """Takes back what `add` added."""
+        self._facts -= 1
+        for digit in self._digits:
+            digit ^= fact
+            fact = digit & fact
+
+    def least(self, among: Words) -> tuple[Words, list[BoolMatrix]]:
+        """The pairs with the least sum of each row, among these, and the digits of that sum, the highest first.
+
+        Shape (rows, words) and (rows, 1).
+        """
+        digits = []
+        for digit in reversed(self._digits):
+            fewer = ~digit
+            fewer &= among
+            none = np.bitwise_or.reduce(fewer, axis=1, keepdims=True) == 0
+            among = fewer | (among & _all_if(none))
+            digits.append(none)
+        return among, digits
+
+    def two_least(self, among: Words) -> tuple[Words, Words]:
+        """The pairs with the least sum of each row, among these, and those with one more. Something has been added."""
+        least, digits = self.least(among)
+        more, carry = among, np.ones_like(digits[0])
+        for digit, known in zip(self._digits, reversed(digits), strict=True):
+            more = more & ~(digit ^ _all_if(known ^ carry))
+            carry = known & carry
+        return least, more
+
+
+def _packed(facts: BoolMatrix) -> Words:
+    """64 to a word, the last word filled up with zeros; shape (rows, words)."""
+    room = np.zeros((len(facts), -(-facts.shape[1] // 64) * 64), dtype=bool)
+    room[:, : facts.shape[1]] = facts
+    return np.packbits(room, axis=1).view(np.uint64)
 
 
 def _steps(splits: BoolMatrix) -> list[tuple[int, IntVector, IntVector]]:
@@ -244,19 +358,7 @@ def _steps(splits: BoolMatrix) -> list[tuple[int, IntVector, IntVector]]:
     return steps
 
 
-def _nearest(differences: Counts) -> Words:
-    """Which table rows differ least from each row, 64 to a word; shape (rows, words)."""
-    near = np.zeros((len(differences), -(-differences.shape[1] // 64) * 64), dtype=bool)
-    np.equal(differences, differences.min(axis=1, keepdims=True), out=near[:, : differences.shape[1]])
-    return np.packbits(near, axis=1).view(np.uint64)
-
-
-def _counted(bits: Words) -> IntVector:
-    return np.asarray(np.bitwise_count(bits).sum(axis=1, dtype=np.int64))
-
-
-def _added(differs: list[Bytes], places: Iterable[int], kind: type[np.uint8] | type[np.uint16]) -> Counts:
-    total = np.zeros(differs[0].shape, dtype=kind)
-    for place in places:
-        total += differs[place]
-    return total
+def _counted(bits: Words) -> FloatVector:
+    """How many bits of each row are set: a product, which is the quickest sum of small numbers, and exact."""
+    counted = np.bitwise_count(bits).astype(np.float32) @ np.ones(bits.shape[1], dtype=np.float32)
+    return np.asarray(counted, dtype=np.float64)

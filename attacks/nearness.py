@@ -27,9 +27,11 @@ from attacks.distances import (
     passes,
     smallest,
 )
-from attacks.people import People, Rows, fingerprints, joined, keys, roles
+from attacks.people import Group, People, Rows, fingerprints, joined, keys, roles
+from dpsynth import attack_generator
 
 NEIGHBOURS = 20  # nearest rows that are looked at
+FOREIGN = 2500  # fitted persons who are compared with the reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +107,32 @@ def nearness(people: People, table: Rows) -> Nearness:
     return kept.found(table)
 
 
-def nearness_of(rows: Rows, table: Rows) -> Nearness:
-    """How any rows lie to a table."""
-    return _nearness(rows, table)
+class _Foreign:
+    """The same for fitted persons and the reference in the place of a table."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: tuple[Group, Nearness] | None = None
+
+    def found(self, people: People) -> tuple[Group, Nearness]:
+        with self._lock:
+            if self._found is None:
+                asked = people.fit.at_most(FOREIGN, attack_generator(0xF0E1))
+                self._found = asked, _nearness(asked.rows, people.reference.rows)
+            return self._found
+
+
+_FOREIGN: WeakKeyDictionary[People, _Foreign] = WeakKeyDictionary()
+
+
+def foreign(people: People) -> tuple[Group, Nearness]:
+    """Fitted persons, all or a random choice, and how they lie to the reference: for attackers without a release.
+
+    Computed once for the same people, and the choice is the same for all attacks.
+    """
+    with _LOCK:
+        kept = _FOREIGN.setdefault(people, _Foreign())
+    return kept.found(people)
 
 
 def linkable(table: Rows) -> bool:

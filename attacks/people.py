@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ FloatMatrix: TypeAlias = npt.NDArray[np.float64]
 IntVector: TypeAlias = npt.NDArray[np.int64]
 IntMatrix: TypeAlias = npt.NDArray[np.int64]
 BoolVector: TypeAlias = npt.NDArray[np.bool_]
+BoolMatrix: TypeAlias = npt.NDArray[np.bool_]
 
 MISSING = np.inf  # in `Rows.values`: a level of its own, equal to itself, outside every column's bounds
 
@@ -56,6 +58,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values)
 
+    @cached_property
+    def ranks(self) -> tuple[tuple[FloatVector, FloatVector] | None, ...]:
+        """For each numeric column its different values, ascending, and the share of rows below each of them.
+
+        Half of the rows with the value itself are counted, rows without a value are not. None for other columns.
+        """
+        return tuple(
+            _ranks(values) if column.is_numeric else None
+            for column, values in zip(self.columns, self.values.T, strict=True)
+        )
+
     def take(self, rows: IntVector | BoolVector) -> Rows:
         """The chosen rows."""
         return Rows(self.columns, self.values[rows], self.cells[rows])
@@ -71,6 +84,12 @@ class Rows:
     def places(self, *roles: str) -> list[int]:
         """Where the columns with one of these roles stand."""
         return [place for place, column in enumerate(self.columns) if column.role in roles]
+
+
+def _ranks(values: FloatVector) -> tuple[FloatVector, FloatVector]:
+    known = values[values != MISSING]
+    levels, counts = np.unique(known, return_counts=True)
+    return levels, (np.cumsum(counts) - counts / 2) / max(len(known), 1)
 
 
 def stacked(*tables: Rows) -> Rows:

@@ -207,6 +207,7 @@ def results_on(sample: ReviewSample, synthetic: Records, *, seed: int = 0) -> tu
             trials=found.trials,
             p_value=found.p_value,
             measures={**found.variants, **found.figures},
+            variants=tuple(found.variants),
             note=found.warning,
             fail_only=attack.fail_only,
             two_sided=attack.two_sided,

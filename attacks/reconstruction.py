@@ -225,6 +225,14 @@ def within_bounds(matrix: sparse.csr_matrix, answers: FloatMatrix, start: FloatM
         return start
     turned = matrix.T.tocsr()
     step = 1 / _largest(matrix, turned)
+    solved = [_solved(matrix, turned, *one, step) for one in zip(answers.T, start.T, strict=True)]
+    return np.stack(solved, axis=1)
+
+
+def _solved(
+    matrix: sparse.csr_matrix, turned: sparse.csr_matrix, answers: FloatVector, start: FloatVector, step: float
+) -> FloatVector:
+    """One set of values. Two sparse products with one vector each take less time than one with two."""
     values, leading, momentum = start, start, 1.0
     for _ in range(STEPS):
         moved = np.clip(leading - step * (turned @ (matrix @ leading - answers)), 0.0, 1.0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from attacks.base import ALPHA, Measure, excess
 from attacks.intervals import Interval, Rate, difference
-from attacks.people import BoolVector, Group, IntVector, People
+from attacks.people import BoolMatrix, BoolVector, Group, IntVector, People
 from dpsynth import Column
 
 SMALLEST = 20  # persons on each side of a group, and of everybody else; smaller groups are not compared
@@ -102,21 +102,94 @@ class Register:
     @classmethod
     def of(cls, exposed: Sequence[Exposed]) -> Register:
         """The register of what some attacks found."""
-        everybody = tuple(_counts(one, "", "", *_all(one)) for one in exposed)
-        large: list[tuple[Exposed, str, str, BoolVector, BoolVector]] = []
-        groups_of: dict[tuple[int, int], list[tuple[str, str, BoolVector, BoolVector]]] = {}
+        everybody = tuple(_counts(one.attack, "", "", _Tally.of_all(one)) for one in exposed)
+        large: list[tuple[Exposed, _Groups]] = []
+        groups_of: dict[tuple[int, int], _Groups] = {}
         for one in exposed:  # most attacks are judged on the same persons
             sides = id(one.fit), id(one.control)
             if sides not in groups_of:
-                groups_of[sides] = [group for group in _inside(one) if _comparable(*group)]
-            large += [(one, *group) for group in groups_of[sides]]
-        confidence = 1 - ALPHA / max(len(large), 1)
-        groups = tuple(_counts(*entry, confidence=confidence) for entry in large)
+                groups_of[sides] = _Groups.of(one)
+            large.append((one, groups_of[sides]))
+        confidence = 1 - ALPHA / max(sum(len(inside.names) for _, inside in large), 1)
+        groups = tuple(
+            _counts(one.attack, *name, tally, everybody=_Tally.of_all(one), confidence=confidence)
+            for one, inside in large
+            for name, tally in zip(inside.names, inside.tallies(one), strict=True)
+        )
         return cls(everybody=everybody, groups=groups, times=_times(exposed), persons=_persons(exposed))
 
 
-def _all(one: Exposed) -> tuple[BoolVector, BoolVector]:
-    return np.ones(one.fit.persons, dtype=bool), np.ones(one.control.persons, dtype=bool)
+@dataclass(frozen=True, kw_only=True)
+class _Tally:
+    """How many persons some are, on each side, and on how many of them an attack succeeded."""
+
+    fit: int
+    control: int
+    exposed_fit: int
+    exposed_control: int
+
+    @classmethod
+    def of_all(cls, one: Exposed) -> _Tally:
+        return cls(
+            fit=one.fit.persons,
+            control=one.control.persons,
+            exposed_fit=int(one.fit_hits.sum()),
+            exposed_control=int(one.control_hits.sum()),
+        )
+
+    def without(self, some: _Tally) -> _Tally:
+        """Everybody but these."""
+        return _Tally(
+            fit=self.fit - some.fit,
+            control=self.control - some.control,
+            exposed_fit=self.exposed_fit - some.exposed_fit,
+            exposed_control=self.exposed_control - some.exposed_control,
+        )
+
+    @property
+    def rates(self) -> tuple[Rate, Rate]:
+        """How often the attack succeeded on persons of each side: a trial each."""
+        return _rate(self.exposed_fit, self.fit), _rate(self.exposed_control, self.control)
+
+
+def _rate(hits: int, persons: int) -> Rate:
+    return Rate(value=hits / persons, trials=float(persons), persons=persons)
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """The groups among some persons that are large enough to be compared.
+
+    Args:
+        names: Column and cell of each.
+        fit, control: Which persons of each side have a row in the cell; shape (groups, persons).
+    """
+
+    names: list[tuple[str, str]]
+    fit: BoolMatrix
+    control: BoolMatrix
+
+    @classmethod
+    def of(cls, one: Exposed) -> _Groups:
+        kept = [group for group in _inside(one) if _comparable(group[1]) and _comparable(group[2])]
+        fit, control = (
+            np.array(sides, dtype=bool).reshape(len(kept), persons)
+            for sides, persons in (
+                ([group[1] for group in kept], one.fit.persons),
+                ([group[2] for group in kept], one.control.persons),
+            )
+        )
+        return cls([group[0] for group in kept], fit, control)
+
+    def tallies(self, one: Exposed) -> Iterator[_Tally]:
+        """Of each group, for one attack."""
+        for fit, control, exposed_fit, exposed_control in zip(
+            *(side.sum(axis=1).tolist() for side in (self.fit, self.control)),
+            self.fit[:, one.fit_hits].sum(axis=1).tolist(),
+            self.control[:, one.control_hits].sum(axis=1).tolist(),
+            strict=True,
+        ):
+            yield _Tally(fit=fit, control=control, exposed_fit=exposed_fit, exposed_control=exposed_control)
 
 
 def _cells(one: Exposed) -> list[tuple[int, int, str, str]]:
@@ -141,50 +214,50 @@ def _label(column: Column, code: int) -> str:
     return " to ".join(str(column.literal(edge)) if column.is_time else f"{edge:g}" for edge in edges)
 
 
-def _inside(one: Exposed) -> Iterator[tuple[str, str, BoolVector, BoolVector]]:
+def _inside(one: Exposed) -> Iterator[tuple[tuple[str, str], BoolVector, BoolVector]]:
     """The groups by name, and which persons of each side have a row in the cell."""
     for place, code, column, cell in _cells(one):
         fit, control = (group.any(group.rows.cells[:, place] == code) for group in (one.fit, one.control))
-        yield column, cell, fit, control
+        yield (column, cell), fit, control
 
 
-def _comparable(column: str, cell: str, fit: BoolVector, control: BoolVector) -> bool:
-    return all(SMALLEST <= int(side.sum()) <= len(side) - SMALLEST for side in (fit, control))
+def _comparable(side: BoolVector) -> bool:
+    return SMALLEST <= int(side.sum()) <= len(side) - SMALLEST
 
 
 def _counts(
-    one: Exposed, column: str, cell: str, fit: BoolVector, control: BoolVector, *, confidence: float | None = None
+    attack: str,
+    column: str,
+    cell: str,
+    tally: _Tally,
+    *,
+    everybody: _Tally | None = None,
+    confidence: float | None = None,
 ) -> Counts:
     beyond = None
-    if confidence is not None:
-        beyond = _beyond(one, fit, control, confidence)
+    if everybody is not None and confidence is not None:
+        beyond = _beyond(tally, everybody.without(tally), confidence)
     return Counts(
-        attack=one.attack,
+        attack=attack,
         column=column,
         cell=cell,
-        fit=int(fit.sum()),
-        control=int(control.sum()),
-        exposed_fit=int((one.fit_hits & fit).sum()),
-        exposed_control=int((one.control_hits & control).sum()),
-        excess=excess(_rate(one.fit_hits, fit), _rate(one.control_hits, control)),
+        fit=tally.fit,
+        control=tally.control,
+        exposed_fit=tally.exposed_fit,
+        exposed_control=tally.exposed_control,
+        excess=excess(*tally.rates),
         beyond=beyond,
     )
 
 
-def _rate(hits: BoolVector, group: BoolVector) -> Rate:
-    """How often an attack succeeded on the persons of a group: a trial each."""
-    persons = int(group.sum())
-    return Rate(value=int((hits & group).sum()) / persons, trials=float(persons), persons=persons)
-
-
-def _beyond(one: Exposed, fit: BoolVector, control: BoolVector, confidence: float) -> Interval:
+def _beyond(ours: _Tally, theirs: _Tally, confidence: float) -> Interval:
     """Where the group's excess minus that of all others lies: each difference has Newcombe's limits, and they add up as
     independent errors do (the method of variance estimates recovery; Zou and Donner, Stat. Med. 27 (2008) 1693).
     """
     centre, low, high = 0.0, 0.0, 0.0
-    for sign, ours, theirs in ((1, fit, control), (-1, ~fit, ~control)):
-        rates = _rate(one.fit_hits, ours), _rate(one.control_hits, theirs)
-        gap, interval = rates[0].value - rates[1].value, difference(*rates, confidence)
+    for sign, tally in ((1, ours), (-1, theirs)):
+        fit, control = tally.rates
+        gap, interval = fit.value - control.value, difference(fit, control, confidence)
         centre += sign * gap
         below, above = gap - interval.low, interval.high - gap
         low, high = math.hypot(low, below if sign > 0 else above), math.hypot(high, above if sign > 0 else below)

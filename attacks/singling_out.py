@@ -201,37 +201,43 @@ class Predicates:
 
         A row that others equal, as far as cuts can tell, ends in a box with them.
         """
-        columns = len(table.columns)
+        columns, others = len(table.columns), len(table) - 1
         rows = rng.permutation(len(table))[:LEAVES]
+        coins = rng.random((len(rows), CUTS, 2))
         low, high, cell = (np.full((len(rows), columns), fill) for fill in (-np.inf, np.inf, -1.0))
-        numeric = np.array([column.is_numeric for column in table.columns])
+        numeric = [column.is_numeric for column in table.columns]
         lowest = [float(column.binning.edges[0]) if column.is_numeric else 0.0 for column in table.columns]
         values, cells = np.ascontiguousarray(table.values.T), np.ascontiguousarray(table.cells.T)
-        everybody = np.arange(len(table))
         for number, row in enumerate(rows.tolist()):
-            left, mine_all = np.delete(everybody, row), table.values[row].tolist()
-            for _ in range(CUTS):
-                if not len(left):
+            left: IntVector | None = None  # the other rows in the box; None stands for all of them
+            own = table.values[row].tolist()
+            for which, whose in coins[number].tolist():
+                place, at = int(which * columns), int(whose * (others if left is None else len(left)))
+                if not (others if left is None else len(left)):
                     break
-                place, other = int(rng.integers(columns)), left[rng.integers(len(left))]
-                mine, theirs = mine_all[place], float(values[place, other])
+                mine = own[place]
+                theirs = float(values[place, at + (at >= row) if left is None else left[at]])
                 if mine == theirs:
                     continue
                 if not numeric[place] or mine == MISSING:
-                    code = cells[place, row]
-                    cell[number, place] = code
-                    left = left[cells[place][left] == code]
-                    continue
-                there = values[place][left]
-                if theirs == MISSING:  # it has a number at all
-                    low[number, place] = max(low[number, place], lowest[place])
-                    left = left[there != MISSING]
-                elif mine < theirs:
-                    high[number, place] = (mine + theirs) / 2
-                    left = left[there <= (mine + theirs) / 2]
+                    cell[number, place] = cells[place, row]
+                    kept = (cells[place] if left is None else cells[place].take(left)) == cells[place, row]
                 else:
-                    low[number, place] = (mine + theirs) / 2
-                    left = left[(there >= (mine + theirs) / 2) & (there != MISSING)]
+                    there = values[place] if left is None else values[place].take(left)
+                    if theirs == MISSING:  # it has a number at all
+                        low[number, place] = max(low[number, place], lowest[place])
+                        kept = there != MISSING
+                    elif mine < theirs:
+                        high[number, place] = (mine + theirs) / 2
+                        kept = there <= (mine + theirs) / 2
+                    else:
+                        low[number, place] = (mine + theirs) / 2
+                        kept = (there >= (mine + theirs) / 2) & (there != MISSING)
+                if left is None:
+                    left = np.flatnonzero(kept)
+                    left = left[left != row]
+                else:
+                    left = left[kept]
         return cls._distinct(low, high, cell.astype(np.int64))
 
     def satisfied(self, group: Group) -> sparse.csr_matrix:
@@ -315,4 +321,5 @@ def _rate(game: sparse.csr_matrix, crowd: int) -> Rate:
     by_person = np.asarray(game.T @ (chance / np.maximum(matching, 1))).reshape(-1)
     variance = game.shape[1] * float(by_person.var()) / game.shape[0] ** 2
     trials = min(game.shape[0], game.shape[1]) if variance <= 0 else value * (1 - value) / variance
-    return Rate(value=value, trials=max(min(trials, float(game.shape[0])), 1.0), persons=game.shape[1])
+    most = max(float(game.shape[0]), 1.0)
+    return Rate(value=value, trials=max(min(trials, most), 1.0), persons=game.shape[1], most=most)

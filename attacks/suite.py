@@ -4,9 +4,9 @@ Each attack is run twice: on the synthetic table, and on a table of the same siz
 in the first means little if it finds nothing in the second. The leaky table is the same for all attacks, so that what
 they have in common, the distances between all rows, is computed once for each of the two tables.
 
-Where a side has more than 2,500 persons, the leaky table is first asked about a random choice of so many of them. It is
-as dense as the table under attack, so nobody is easier to find there; with fewer persons only the intervals are wider,
-and what shows a leak all the same shows it with all of them too. Where it is missed, or seen so faintly that a policy's
+Where a side has more than 1,000 persons, the leaky table is first asked about a random choice of so many of them (2,500
+where persons are ranked). It is as dense as the table under attack, so nobody is easier to find there; with fewer persons
+only the intervals are wider, and what shows a leak all the same shows it with all of them too. Where it is missed, or seen so faintly that a policy's
 threshold could lie above it, the attack is run with all persons, and what it finds then counts. Attacks for which a
 smaller crowd is easier prey always have all persons: see `CROWDED`.
 
@@ -16,6 +16,7 @@ Attacks run two at a time. Nothing depends on which ones: each has random stream
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from attacks import reconstruction, record_linkage, vulnerable
 from attacks.attribute import AttributeInference
-from attacks.base import ALPHA, Attack, AttackResult, Finding, PositiveControl, holm
+from attacks.base import ALPHA, Attack, AttackResult, Finding, Measure, PositiveControl, holm, more_persons
 from attacks.distances import one_thread
 from attacks.exact_match import ExactMatch
 from attacks.linkage import Linkage
@@ -57,12 +59,32 @@ ATTACKS: dict[str, Attack] = {
 FEWEST_FIT = 20  # persons; with fewer, intervals say nothing
 FEWEST_CONTROL = 40
 MOST_ROWS = 10_000  # on each side and in the synthetic table, for attacks that compare all pairs
-CONTROL_PERSONS = 2500  # on each side, about whom the leaky copy is first asked
+CONTROL_PERSONS = 1000  # on each side, about whom the leaky copy is first asked
+RANKED_PERSONS = 2500  # the same for `RANKED`
+RANKED = ("vulnerable_records",)  # a rank among fewer persons cannot pass the correction for all attacks
 CROWDED = ("exact_match", "singling_out", "reconstruction")  # fewer persons are easier to tell apart, or to add up
 CLEAR = (
     0.1  # beyond chance, the largest threshold of the shipped policies: a control with some persons has to show more
 )
+MOST_ASKED = {  # rows on each side, of attacks that have a limit of their own
+    "record_linkage": record_linkage.MOST_ROWS,
+    "reconstruction": reconstruction.MOST_USERS,
+}
+MOST_CONTROLS = {"vulnerable_records": vulnerable.RANKED}  # persons held back, of an attack that has a limit of its own
 WORKERS = 2  # attacks that run at a time
+STARTED = (
+    "nearest_record",
+    "vulnerable_records",
+    "exact_match",
+    "membership",
+    "linkage",
+    "attribute_inference",
+    "singling_out",
+    "record_linkage",
+    "reconstruction",
+)
+"""The order in which attacks are started: short ones last, so that no worker ends long before the other. The first one
+computes distances that most wait for; the two after it, which are long where tables are, need none of them."""
 WHOLE = ("exact_match", "vulnerable_records")  # attacks that use all rows and all persons
 BOUNDED = ("exact_match", "membership", "linkage", "attribute_inference")
 """Attacks that do the same to each person of either side, so that the guarantee says how often they can succeed."""
@@ -122,7 +144,7 @@ def run_suite(
     gap = _gap(people, released)
     tell = progress or (lambda name: None)
     if gap is not None:
-        for name in ATTACKS:
+        for name in STARTED:
             tell(name)
         blanks = [
             replace(_blank(attack), status="incomplete", note=gap[0], needs=gap[1]) for attack in ATTACKS.values()
@@ -130,7 +152,9 @@ def run_suite(
         return SuiteResult(results=tuple(blanks), seed=seed)
     few = people.at_most(MOST_ROWS, stream(seed, "limit"))
     fewer = released.at_most(MOST_ROWS, stream(seed, "limit", "synthetic"))
-    controls = {id(table): _Leaky(asked, table, seed) for asked, table in ((few, fewer), (people, released))}
+    controls = {
+        (id(asked), id(table)): _Leaky(asked, table, seed) for asked, table in ((few, fewer), (people, released))
+    }
     started: SimpleQueue[None] = SimpleQueue()
 
     def attacked(attack: Attack) -> tuple[AttackResult, Exposed | None]:
@@ -138,23 +162,68 @@ def run_suite(
         asked, table = (people, released) if attack.id in WHOLE else (few, fewer)
         if isinstance(attack, Membership):
             attack = replace(attack, focal=tuple(focal))
-        result, hits = _attacked(attack, asked, table, controls[id(table)], cost, seed)
+        result, hits = _attacked(
+            attack, asked, table, controls[id(asked), id(table)], cost, seed, room=_Room.of(attack.id, people)
+        )
         if hits is None:
             return result, None
         return result, Exposed.of(attack.id, asked, hits, holds_reference=attack.holds_reference)
 
     pool = ThreadPoolExecutor(max_workers=WORKERS)
     try:
-        running = [pool.submit(attacked, attack) for attack in ATTACKS.values()]
-        for name in ATTACKS:  # they are started in this order
+        running = {name: pool.submit(attacked, ATTACKS[name]) for name in STARTED}
+        for name in STARTED:
             started.get()
             tell(name)
-        found = [attack.result() for attack in running]
+        found = [running[name].result() for name in ATTACKS]
     finally:
         pool.shutdown(cancel_futures=True)
     results = _corrected([result for result, _ in found])
     register = Register.of([exposed for _, exposed in found if exposed is not None])
     return SuiteResult(results=tuple(results), seed=seed, register=register)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Room:
+    """How many times as many persons as there are an attack would look at: 1 where it looks at a random part by now.
+
+    Args:
+        people: All there are.
+        fit, control: The factor of each side, at least 1.
+    """
+
+    people: People
+    fit: float
+    control: float
+
+    @classmethod
+    def of(cls, attack: str, people: People) -> _Room:
+        """What the limits of an attack, in rows and in persons, leave."""
+        rows = math.inf if attack in WHOLE else MOST_ASKED.get(attack, MOST_ROWS)
+        fit, control = (rows / len(side.rows) for side in (people.fit, people.control))
+        control = min(control, MOST_CONTROLS.get(attack, math.inf) / people.control.persons)
+        return cls(people=people, fit=max(1.0, fit), control=max(1.0, control))
+
+    def limits(self, measure: Measure) -> Measure:
+        """The measure with the most trials that each of its sides could stand on."""
+        fit, control = measure.fit, measure.control
+        if fit is None or control is None:
+            return measure
+        return measure.limited(min(fit.most, fit.trials * self.fit), min(control.most, control.trials * self.control))
+
+    def more(self) -> str:
+        """A leak that this many persons do not show may show with four times as many: intervals would be half as wide."""
+        fit, control = (
+            round((min(4.0, factor) - 1) * side.persons)
+            for factor, side in ((self.fit, self.people.fit), (self.control, self.people.control))
+        )
+        if control and fit:
+            return more_persons(control)
+        if control:
+            return f"needs about {control:,} more control persons"
+        if fit:
+            return f"needs about {fit:,} more fitted persons"
+        return "looks at too few persons to see this, however many there are: a random part of them"
 
 
 class _Leaky:
@@ -165,7 +234,7 @@ class _Leaky:
         self._rows, self._seed = len(table), seed
         self._lock = threading.Lock()
         self._table: Rows | None = None
-        self._some: People | None = None
+        self._some: dict[int, People] = {}
 
     @property
     def table(self) -> Rows:
@@ -175,13 +244,13 @@ class _Leaky:
                 self._table = _copied(self.people, self._rows, stream(self._seed, "leaky copy"))
             return self._table
 
-    @property
-    def some(self) -> People:
-        """A random choice of the persons; all of them where they are few enough."""
+    def some(self, attack: str) -> People:
+        """A random choice of the persons, as many as an attack is first asked about; all of them where they are few."""
+        number = RANKED_PERSONS if attack in RANKED else CONTROL_PERSONS
         with self._lock:
-            if self._some is None:
-                self._some = self.people.some(CONTROL_PERSONS, stream(self._seed, "leaky copy", "persons"))
-            return self._some
+            if number not in self._some:
+                self._some[number] = self.people.some(number, stream(self._seed, "leaky copy", "persons"))
+            return self._some[number]
 
 
 def _copied(people: People, rows: int, rng: np.random.Generator) -> Rows:
@@ -220,12 +289,11 @@ def _blank(attack: Attack) -> AttackResult:
         fail_only=attack.fail_only,
         two_sided=attack.two_sided,
         chance=0.5 if attack.two_sided else 0.0,
-        control_share=0.5 if attack.holds_reference else 1.0,
     )
 
 
 def _attacked(
-    attack: Attack, people: People, table: Rows, leaky: _Leaky, cost: Cost | None, seed: int
+    attack: Attack, people: People, table: Rows, leaky: _Leaky, cost: Cost | None, seed: int, *, room: _Room
 ) -> tuple[AttackResult, tuple[BoolVector, BoolVector] | None]:
     """The result, and on whom the attack succeeded."""
     blank = _blank(attack)
@@ -233,11 +301,11 @@ def _attacked(
     if found.gap is not None:
         needs = found.gap.needs
         if needs is None and found.gap.status == "incomplete":
-            needs = _more_persons(people)
+            needs = room.more()
         return replace(blank, status=found.gap.status, note=found.gap.reason, needs=needs), None
     without = attack.without(people, rng=stream(seed, attack.id, "without"))
     control = _controlled(attack, leaky, seed)
-    variants = found.variants
+    variants = {name: room.limits(measure) for name, measure in found.variants.items()}
     if cost is not None and attack.id in BOUNDED:
         variants = {name: measure.under(cost) for name, measure in variants.items()}
     strongest, estimate, interval = found.headline(two_sided=attack.two_sided)
@@ -257,8 +325,10 @@ def _attacked(
         trials=found.trials,
         p_value=found.p_value,
         measures={**variants, **found.figures},
+        variants=tuple(variants),
+        controls=people.control.persons,
         note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),
-        needs=_more_persons(people) if blind else None,
+        needs=room.more() if blind else None,
         ceiling=measure.ceiling,
     )
     if result.above_ceiling:
@@ -272,8 +342,8 @@ _BLIND = "this attack does not see even a copy of the fitted rows, so finding no
 
 def _controlled(attack: Attack, leaky: _Leaky, seed: int) -> PositiveControl | None:
     """What the attack finds in a table that leaks on purpose: about some persons if that is enough, else about all."""
-    if attack.id not in CROWDED and leaky.some is not leaky.people:
-        seen = attack.run(leaky.some, leaky.table, rng=stream(seed, attack.id, "leaky copy", "persons"))
+    if attack.id not in CROWDED and (some := leaky.some(attack.id)) is not leaky.people:
+        seen = attack.run(some, leaky.table, rng=stream(seed, attack.id, "leaky copy", "persons"))
         control = _positive_control(attack, seen)
         if control is not None and control.detected and control.interval.low > _blank(attack).chance + CLEAR:
             return control
@@ -288,11 +358,6 @@ def _positive_control(attack: Attack, seen: Finding) -> PositiveControl | None:
     chance = 0.5 if attack.two_sided else 0.0
     detected = seen.p_value < ALPHA / len(ATTACKS) and interval.low > chance
     return PositiveControl(estimate=estimate, interval=interval, p_value=seen.p_value, detected=detected)
-
-
-def _more_persons(people: People) -> str:
-    """A leak that this many persons do not show may show with four times as many: intervals would be half as wide."""
-    return f"needs about {3 * people.control.persons} more control persons, and as many more fitted ones in proportion"
 
 
 def _corrected(results: list[AttackResult]) -> list[AttackResult]:

@@ -21,7 +21,7 @@ Sources: whom to attack first, by mean distance to the five nearest records: Mee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -85,7 +85,7 @@ class VulnerableRecords:
             warnings.append(f"synthetic rows come suspiciously close to {whom}: somebody has to look at this")
         found = {
             "ten persons": (
-                Rate.over_persons(standing.astype(np.float64)),
+                replace(Rate.over_persons(standing.astype(np.float64)), most=len(standing)),
                 Rate(value=(allowed - 1) / seen.among, trials=seen.among, persons=seen.among),
                 chances,
             )
@@ -344,7 +344,7 @@ class Ends:
                 count += (side[beyond].sum(axis=0) == 0) & (side[holders].sum(axis=0) > 0)
         tested = permutation.ranked((taken[0] - taken[1])[None, :])
         fit, control = (
-            Rate(value=float(count[0]) / self.number, trials=self.number, persons=persons)
+            Rate(value=float(count[0]) / self.number, trials=self.number, persons=persons, most=self.number)
             for count, persons in zip(taken, (int(member.sum()), int((~member).sum())), strict=True)
         )
         return fit, control, tested.p_value / SHARES["ends"]

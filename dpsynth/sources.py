@@ -25,8 +25,12 @@ import pyarrow as pa
 from dpsynth import reading
 from dpsynth.addresses import POSTGRESQL, split_off
 from dpsynth.errors import DataFileError, OperationError, UsageError
-from dpsynth.reading import Block, OpenRows, RawRows
-from dpsynth.schema import Schema, quoted
+from dpsynth.reading import OpenRows, RawRows, files
+from dpsynth.reading.block import Block, batch_block, wanted_columns
+from dpsynth.reading.first_rows import Glance, glance_of
+from dpsynth.reading.storage import storage_kind
+from dpsynth.schema import Schema
+from dpsynth.schema.quoting import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,6 +67,30 @@ def check_header(data: Data, schema: Schema) -> None:
     reading.check_stored(table.columns(), schema, table.shown)
 
 
+def columns(address: str) -> tuple[pa.Schema, str]:
+    """Names and storage types of a table's columns, and the table's own name; no row is asked for.
+
+    Raises:
+        DataFileError, UsageError: as `check_header`.
+    """
+    table = _Table.at(address)
+    return table.columns(), table.names[-1]
+
+
+def glance(address: str, rows: int) -> dict[str, Glance]:
+    """The first rows of a table, at most so many, by column; nothing of a column or table that cannot be read.
+
+    Privacy: as `reading.first_rows.glance`.
+    """
+    try:
+        table = _Table.at(address)
+        names = [field.name for field in table.columns() if storage_kind(field.type) is not None]
+        batch = next(table.batches(names), None)
+        return dict.fromkeys(names, Glance([], 0)) if batch is None else glance_of(batch.slice(0, rows))
+    except (DataFileError, pa.ArrowException):
+        return {}
+
+
 def read(data: Data, schema: Schema) -> RawRows:
     """Every row of a source that `check_header` accepts.
 
@@ -93,8 +121,8 @@ def blocks(data: Data, schema: Schema) -> Iterator[Block]:
     try:
         table = _Table.at(str(data))
         reading.check_stored(table.columns(), schema, table.shown)
-        for batch in table.batches(reading.wanted_columns(schema)):
-            yield reading.batch_block(batch, schema)
+        for batch in table.batches(wanted_columns(schema)):
+            yield batch_block(batch, schema)
     except (DataFileError, pa.ArrowException):
         raise OperationError(_GONE) from None
 
@@ -179,7 +207,7 @@ def _duckdb_columns(table: _Table) -> pa.Schema:
 
 def _duckdb_batches(table: _Table, names: list[str]) -> Iterator[pa.RecordBatch]:
     with _duckdb(table) as connection:
-        yield from connection.sql(_selected(table, names)).to_arrow_reader(reading.BLOCK_ROWS)
+        yield from connection.sql(_selected(table, names)).to_arrow_reader(files.BLOCK_ROWS)
 
 
 # ---- PostgreSQL --------------------------------------------------------------------------------------------------
@@ -201,7 +229,15 @@ _ARROW = {
     "timestamp": pa.timestamp("us"),
     "timestamptz": pa.timestamp("us", tz="UTC"),
 }
-"""Arrow types of PostgreSQL's; others cannot be modelled. Texts stay bytes: what is no valid text must not be an error."""
+"""Arrow types of PostgreSQL's; others cannot be modelled. Texts stay bytes: what is no valid text must not be an error.
+
+They are asked for in UTF-8, whatever the address or the environment says: another encoding lacks characters, and a row with
+one of those would end the release. A database that checks no texts (SQL_ASCII) hands out its bytes.
+"""
+_IN_UTF8 = (
+    "SELECT set_config('client_encoding', CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' "
+    "ELSE 'UTF8' END, false)"
+)
 _NOTHING = pa.struct([])  # of which no column can be made
 _AS_BYTES = ("text", "varchar", "bpchar", "name", "uuid")
 
@@ -213,10 +249,6 @@ def _postgresql(table: _Table) -> Iterator[psycopg.Connection[Any]]:
         from psycopg.adapt import Loader
     except ImportError:
         raise UsageError("reading from PostgreSQL needs psycopg: pip install 'dpsynth[postgres]'") from None
-
-    class AsBytes(Loader):
-        def load(self, data: Any) -> bytes:
-            return bytes(data)
 
     class AsTime(Loader):
         """In ISO; what Python's calendar does not have, such as infinity, is missing."""
@@ -232,10 +264,11 @@ def _postgresql(table: _Table) -> Iterator[psycopg.Connection[Any]]:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             for name in _AS_BYTES:
-                connection.adapters.register_loader(name, AsBytes)
+                connection.adapters.register_loader(name, _as_bytes())
             for name in ("date", "timestamp", "timestamptz"):
                 connection.adapters.register_loader(name, AsTime)
             connection.execute("SET datestyle TO 'ISO'; SET timezone TO 'UTC'")
+            connection.execute(_IN_UTF8)
             yield connection
     except (psycopg.Error, UnicodeError):
         raise DataFileError(
@@ -243,28 +276,57 @@ def _postgresql(table: _Table) -> Iterator[psycopg.Connection[Any]]:
         ) from None
 
 
+def _as_bytes() -> type[Any]:
+    """Loads a text as the bytes that it is."""
+    from psycopg.adapt import Loader
+
+    class AsBytes(Loader):
+        def load(self, data: Any) -> bytes:
+            return bytes(data)
+
+    return AsBytes
+
+
 def _postgresql_columns(table: _Table) -> pa.Schema:
-    with _postgresql(table) as connection, connection.cursor() as cursor:
-        cursor.execute(f"{_selected(table)} LIMIT 0".encode())
-        return pa.schema([(name, kind or _NOTHING) for name, kind in _kinds(connection, cursor).items()])
+    with _postgresql(table) as connection:
+        return pa.schema([(name, kind or _NOTHING) for name, kind in _kinds(connection, _selected(table))])
 
 
-def _kinds(connection: psycopg.Connection[Any], cursor: Any) -> dict[str, pa.DataType | None]:
-    """The Arrow type of each column that a cursor stands before; None where none fits."""
-    types = connection.adapters.types
-    named = {column.name: types.get(column.type_code) for column in cursor.description or ()}
-    return {name: None if info is None else _ARROW.get(info.name) for name, info in named.items()}
+def _kinds(connection: psycopg.Connection[Any], query: str) -> list[tuple[str, pa.DataType | None]]:
+    """The columns of a query and their Arrow types; None where none fits.
+
+    Types that a database adds count as texts where PostgreSQL counts them among texts or enumerations, such as `citext`;
+    they are then loaded as such on this connection.
+    """
+    types, columns = connection.adapters.types, connection.execute(f"{query} LIMIT 0".encode()).description or ()
+    added = [column.type_code for column in columns if types.get(column.type_code) is None]
+    texts = connection.execute("SELECT oid FROM pg_type WHERE oid = ANY(%s) AND typcategory IN ('E', 'S')", [added])
+    as_texts = {oid for (oid,) in texts}
+    for oid in as_texts:
+        connection.adapters.register_loader(oid, _as_bytes())
+    named = [(column.name, column.type_code, types.get(column.type_code)) for column in columns]
+    return [
+        (name, pa.binary() if oid in as_texts else _ARROW.get(info.name) if info else None) for name, oid, info in named
+    ]
 
 
 def _postgresql_batches(table: _Table, names: list[str]) -> Iterator[pa.RecordBatch]:
-    with _postgresql(table) as connection, connection.cursor(name="dpsynth") as cursor:
-        cursor.execute(_selected(table, names).encode())
-        kinds = _kinds(connection, cursor)
-        while rows := cursor.fetchmany(reading.BLOCK_ROWS):
+    with _postgresql(table) as connection:
+        kinds = [kind for _, kind in _kinds(connection, _selected(table, names))]
+        yield from _fetched(connection, _selected(table, names), names, kinds)
+
+
+def _fetched(
+    connection: psycopg.Connection[Any], query: str, names: list[str], kinds: list[pa.DataType | None]
+) -> Iterator[pa.RecordBatch]:
+    """What a query gives, block by block, by a cursor of the server."""
+    with connection.cursor(name="dpsynth") as cursor:
+        cursor.execute(query.encode())
+        while rows := cursor.fetchmany(files.BLOCK_ROWS):
             cells = zip(*rows, strict=True)
             arrays = [
                 pa.array([_decimal(cell) for cell in column] if kind == pa.string() else column, type=kind)
-                for column, kind in zip(cells, kinds.values(), strict=True)
+                for column, kind in zip(cells, kinds, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(arrays, names=names)
 

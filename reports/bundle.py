@@ -18,10 +18,11 @@ from dpsynth.ledger import Anchor
 from dpsynth.release import STATEMENTS, Checked, Release, anchor_in, sha256, write_signature
 from dpsynth.signing import PublicKey, SigningKey
 from reports import intoto
-from reports.agreement import contradictions
+from reports.agreement import contradictions, is_ours, not_compared
 from reports.attestation import Attestation, Record, Subject
 from reports.evidence import Evidence
-from reports.gate import decide, weigh
+from reports.gate import decide
+from reports.gate.people import weigh
 from reports.policy import Policy
 
 KIND: Final = "application/vnd.dpsynth.manifest+json"
@@ -42,9 +43,11 @@ def sign(release: Release, key: SigningKey) -> PublicKey:
     return key.public
 
 
-def require_one_story(release: Release) -> None:
+def require_one_story(release: Release) -> tuple[str, ...]:
     """Refuses to go on where files that the manifest lists contradict one another, or the manifest.
 
+    Returns:
+        What could not be compared, a sentence each.
     Raises:
         IntegrityError: they do; the message says where.
     """
@@ -53,6 +56,7 @@ def require_one_story(release: Release) -> None:
     _check_agreement(release, found)
     for problem in found.problems:
         raise IntegrityError(f"the release contradicts itself: {problem}; ask for a fresh copy")
+    return tuple(found.not_checked)
 
 
 def signer(release: Release) -> PublicKey | None:
@@ -110,6 +114,11 @@ def verify(
     return Checked(problems=tuple(found.problems), checked=tuple(found.checked), not_checked=tuple(found.not_checked))
 
 
+def is_of_this_version(release: Release) -> bool:
+    """Whether the manifest says that this very version of the program made the release."""
+    return bool(release.manifest.get("dpsynth") == dpsynth.__version__)
+
+
 def _own_policy(release: Release, found: _Found) -> Policy | None:
     """The policy inside the release, where it is the one of the manifest."""
     path = release.folder / "policy.toml"
@@ -119,6 +128,12 @@ def _own_policy(release: Release, found: _Found) -> Policy | None:
         policy = Policy.load(path)
     except DpsynthError as error:
         found.problems.append(f"policy.toml: {error}")
+        return None
+    if policy.impersonates and not is_of_this_version(release):
+        found.not_checked.append(
+            f"the release by its own policy: it is called {policy.name}, and another version of this program, which made the "
+            "release, may have shipped it; --policy names your own copy"
+        )
         return None
     if policy.impersonates:
         found.problems.append(
@@ -172,7 +187,7 @@ def _check_heads(release: Release, found: _Found) -> None:
                 raise IntegrityError("verdict.json speaks of other evidence, or of another policy")
             found.checked.append("the verdict of the release day against the evidence and the policy that it names")
             judged, rules = Evidence.from_json(evidence.read_text(encoding="utf-8")), Policy.load(policy)
-            if judged.value("tool.version") != dpsynth.__version__:
+            if not is_ours(judged):
                 found.not_checked.append("the verdict of the release day: another version of this program made it")
             else:
                 again = decide(rules, judged, stage="release", on=date.fromisoformat(verdict["date"])).to_json()
@@ -194,6 +209,7 @@ def _check_agreement(release: Release, found: _Found) -> None:
         found.problems.append("evidence.json or schema.toml is missing or damaged")
         return
     found.problems += wrong
+    found.not_checked += not_compared(evidence)
     if not wrong:
         found.checked.append("columns, unit, cost and names in the evidence against schema.toml and manifest.json")
 

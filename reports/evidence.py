@@ -86,6 +86,11 @@ class Leaf:
         for text in (self.src, self.missing):
             _utf8(text)
 
+    @property
+    def number(self) -> float | None:
+        """The value as a number; None where it is none."""
+        return float(self.value) if is_number(self.value) else None
+
     def to_json(self) -> dict[str, Any]:
         """The leaf as a JSON object; a P4 leaf has none."""
         if self.cls == "P4":
@@ -207,6 +212,11 @@ class Evidence:
         """The value at a path, or None when there is no leaf or no value."""
         leaf = self.get(path)
         return leaf.value if leaf else None
+
+    def number(self, path: str) -> float | None:
+        """The number at a path, or None when there is no leaf, or no number in it."""
+        leaf = self.get(path)
+        return leaf.number if leaf else None
 
     def rows(self, path: str) -> tuple[Mapping[str, Leaf], ...]:
         """The rows of a table, or none."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -44,7 +43,7 @@ from dpsynth import (
     discovery,
     reserve_all,
 )
-from dpsynth.counting.engines import check_source
+from dpsynth.counting.engines import checked_source
 from dpsynth.fakes import check_fakes
 from dpsynth.ledger import Entry
 from dpsynth.models.graphical import check_constraints
@@ -54,6 +53,7 @@ from dpsynth.privacy import Number, exact
 from dpsynth.randomness import sampling_generator
 from dpsynth.rehearsal import most_rows, rows_to_sample
 from dpsynth.release import Release, Staging, check_free, commitment, write_json, write_manifest
+from dpsynth.silence import no_warnings
 from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.registry import Choice, chosen_for
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
@@ -61,7 +61,8 @@ from dpsynth.synthetic import Drawn, parts_of
 from dpsynth.table import Part, write_parts
 from dpsynth.trial import MOST_ROWS, check_rows
 from reports import intoto
-from reports.collect import ChargedAttack, Run, by_loss, collect, with_review
+from reports.collect import ChargedAttack, Run, advised, collect, with_review
+from reports.collect.ledger import by_loss
 from reports.evidence import Evidence
 from reports.gate import Verdict
 from reports.policy import Pinned, Policy
@@ -205,7 +206,29 @@ def publish(
     if settings.synthesizer is not None or settings.command is not None:
         settings.recipe(settings.synthesizer or "")
     check_free(out)
-    check_source(data, schema, engine=settings.engine)
+    with checked_source(data, schema, engine=settings.engine):
+        return _published(
+            data,
+            schema=schema,
+            ledgers=(ledger, *others),
+            settings=settings,
+            promise=promise,
+            out=out,
+            progress=progress,
+        )
+
+
+def _published(
+    data: Path | str,
+    *,
+    schema: Schema,
+    ledgers: Sequence[Ledger],
+    settings: Settings,
+    promise: Cap,
+    out: Path,
+    progress: Progress,
+) -> Published:
+    """The same, of a source that was checked."""
     schema.require_complete()
     schema = schema.distrusted()
     widest = schema.widest()
@@ -222,7 +245,6 @@ def publish(
     synthesizer.check(widest)
     if settings.engine != "memory" and not isinstance(synthesizer, Marginals):
         raise UsageError(f"{name} learns from rows, not from counts: use --engine memory, or another synthesizer")
-    ledgers = (ledger, *others)
     searching = discovery.budget_for(
         schema,
         promise=promise,
@@ -241,7 +263,7 @@ def publish(
     created_at = datetime.now(UTC)
     progress("reserving the budget")
     with (
-        _silent_libraries(),
+        no_warnings(),
         reserve_all(ledgers, cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
         ExitStack() as held,
     ):
@@ -289,7 +311,7 @@ def publish(
                 ledger=shown,
                 other_ledgers=beside_it,
                 ledger_verified=all(report.ok for report in found),
-                anchors=[anchor for anchor, holder in anchors if holder.ledger_id == shown.ledger_id],
+                anchors=[anchor for anchor, _ in anchors],
                 distances=written.tally.distances(model.total),
                 groups=written.tally.groups(model.total),
                 attacks=charged,
@@ -346,21 +368,6 @@ def _measured(model: Model, schema: Schema) -> tuple[tuple[str, ...], ...]:
     sources = [*range(len(schema.names)), *(made.column for made in model.coarse)]
     sets = {tuple(sorted({schema.names[sources[column]] for column in m.columns})) for m in model.measurements}
     return tuple(sorted(names for names in sets if len(names) > 1))
-
-
-@contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Drops every warning: a library's warning about the rows would be a message about the rows.
-
-    Filters alone do not hold, because scikit-learn exchanges them in its threads.
-    """
-    with warnings.catch_warnings(action="ignore"):
-        warnings.showwarning = _say_nothing
-        yield
-
-
-def _say_nothing(*_: object, **__: object) -> None:
-    pass
 
 
 def _spending(reservation: Reservation) -> dict[str, Cost]:
@@ -529,6 +536,7 @@ def _write_internal(
         found = None
         if sample.control.persons:
             found = attacks.run_suite(sample, synthetic.records, focal=focal, cost=cost, seed=_ATTACK_SEED)
+            found = found if policy is None else advised(found, policy)
         utility = against_rows(synthetic.cells, Table.encode(sample.fit.records)) if len(sample.fit.records) else None
         pages = _internal_pages(
             with_review(evidence, found, utility=utility, schema=synthetic.cells.schema, entries=entries),

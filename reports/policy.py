@@ -38,6 +38,7 @@ COVERABLE: Final = frozenset(
         "implementation.exact_noise",
         "guarantee.claimed",
         "implementation.sound",
+        "implementation.known",
         "ledger.all_dp",
         "ledger.pinned",
         "ledger.amended",
@@ -48,7 +49,7 @@ among them: it says of itself that it must not be published."""
 NEVER_WAIVED: Final = frozenset({"ledger.verified", "disclosure.edition_ok", "guarantee.definition"})
 """Evidence about which no rule can be waived, whatever a policy says: without it no other number means anything."""
 _MOST_DAYS: Final = 36_525  # a hundred years
-ANNEXES: Final = ("dpia", "hipaa-expert", "safe-harbor", "hazards", "iso27559", "registry")
+ANNEXES: Final = ("dpia", "hipaa-expert", "safe-harbor", "ema-hc", "hazards", "iso27559", "registry", "questions")
 """Annexes of the report that a policy can ask for, in the order in which they stand there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 

@@ -189,9 +189,9 @@ def entries(report: Report) -> dict[str, Entry]:
         "deployment.dp_variant.unprotected_quantities": _unprotected(evidence),
         "deployment.privacy_loss.privacy_unit": _text(evidence, "guarantee.unit"),
         "deployment.privacy_loss.privacy_unit_details": _unit(evidence),
-        "deployment.privacy_loss.privacy_parameters.epsilon": _number(evidence, "guarantee.epsilon"),
-        "deployment.privacy_loss.privacy_parameters.delta": _number(evidence, "guarantee.delta"),
-        "deployment.privacy_loss.privacy_parameters.rho": _number(evidence, "guarantee.rho"),
+        "deployment.privacy_loss.privacy_parameters.epsilon": evidence.number("guarantee.epsilon"),
+        "deployment.privacy_loss.privacy_parameters.delta": evidence.number("guarantee.delta"),
+        "deployment.privacy_loss.privacy_parameters.rho": evidence.number("guarantee.rho"),
         "deployment.privacy_loss.privacy_parameters_details": _parameters(evidence),
         "deployment.deployment_model.model_name": "Central",
         "deployment.deployment_model.trust_assumptions": _sentences(evidence, "guarantee.assumptions"),
@@ -230,18 +230,13 @@ def _text(evidence: Evidence, path: str) -> str | None:
     return visible(value) if isinstance(value, str) and value.strip() else None
 
 
-def _number(evidence: Evidence, path: str) -> float | None:
-    value = evidence.value(path)
-    return float(value) if is_number(value) else None
-
-
 def _sentences(evidence: Evidence, path: str) -> str | None:
     value = evidence.value(path)
     return "\n".join(f"- {visible(text)}" for text in value) if isinstance(value, tuple) and value else None
 
 
 def _description(evidence: Evidence) -> str | None:
-    rows = _number(evidence, "release.rows")
+    rows = evidence.number("release.rows")
     if rows is None:
         return None
     return f"{number(rows)} synthetic rows, drawn from a model that was learned under differential privacy."
@@ -249,7 +244,7 @@ def _description(evidence: Evidence) -> str | None:
 
 def _domain(evidence: Evidence) -> str | None:
     columns, unit = len(evidence.rows("columns")), _text(evidence, "unit.entity")
-    most = _number(evidence, "unit.max_rows")
+    most = evidence.number("unit.max_rows")
     if unit is None or most is None or not columns:
         return None
     return f"Tables with the {columns} declared columns, of which at most {number(most)} rows of each {unit} are used."
@@ -262,7 +257,7 @@ def _unprotected(evidence: Evidence) -> str | None:
 
 
 def _unit(evidence: Evidence) -> str | None:
-    unit, most = _text(evidence, "unit.entity"), _number(evidence, "unit.max_rows")
+    unit, most = _text(evidence, "unit.entity"), evidence.number("unit.max_rows")
     if unit is None or most is None:
         return None
     relation = "exchanging" if evidence.value("unit.neighbours") == "replace" else "adding or removing"
@@ -270,22 +265,22 @@ def _unit(evidence: Evidence) -> str | None:
 
 
 def _parameters(evidence: Evidence) -> str | None:
-    native, lines = _number(evidence, "guarantee.rho"), []
+    native, lines = evidence.number("guarantee.rho"), []
     if native is not None:
         lines.append(f"Charged natively as rho = {number(native, 'up')}.")
     for row in evidence.rows("guarantee.profile"):
         epsilon, delta = (row[key].value if key in row else None for key in ("epsilon", "delta"))
         if is_number(epsilon) and is_number(delta):
             lines.append(f"Epsilon {number(epsilon, 'up')} at delta {number(delta, 'up')}.")
-    bound = _number(evidence, "risk.tpr_at_fpr")
+    bound = evidence.number("risk.tpr_at_fpr")
     if bound is not None:
         lines.append(f"Over the lifetime of the budget at most {percent(bound, 'up')} are detected at 1% false alarms.")
     return " ".join(lines) or None
 
 
 def _lifetime(evidence: Evidence) -> str | None:
-    cap, delta = _number(evidence, "ledger.cap_epsilon"), _number(evidence, "ledger.cap_delta")
-    spent, attempts = _number(evidence, "ledger.spent_epsilon"), _number(evidence, "ledger.attempts")
+    cap, delta = evidence.number("ledger.cap_epsilon"), evidence.number("ledger.cap_delta")
+    spent, attempts = evidence.number("ledger.spent_epsilon"), evidence.number("ledger.attempts")
     if cap is None or delta is None or attempts is None:
         return None
     used = "no lifetime epsilon exists" if spent is None else f"epsilon {number(spent, 'up')} is spent"
@@ -344,7 +339,7 @@ def _justification(report: Report) -> str:
 
 
 def _utility(evidence: Evidence) -> str | None:
-    one, two = _number(evidence, "utility.tv1"), _number(evidence, "utility.tv2")
+    one, two = evidence.number("utility.tv1"), evidence.number("utility.tv2")
     if one is None:
         return None
     pairs = "" if two is None else f", of measured pairs {percent(two, 'up')}"

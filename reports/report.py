@@ -8,7 +8,8 @@ from datetime import date
 from dpsynth.errors import IntegrityError, UsageError
 from reports.attestation import Record
 from reports.evidence import Edition, Evidence
-from reports.gate import NOBODY, Verdict, decide
+from reports.gate import Verdict, decide
+from reports.gate.deciding import NOBODY
 from reports.policy import Policy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from dpsynth.counting.base import PersonRecords, Store
 from dpsynth.counting.engines import open_store
 from dpsynth.counting.reference import ReferenceCounter
 from dpsynth.schema import Column, Schema
+from dpsynth.split import to_control
 from dpsynth.table import Table
 
 KEY = bytes(range(32))
+GAP, DROP, OTHER_TOWN = -777.0, "drop", 3.0
 COLUMNS = (
     Column(name="small", type="integer", minimum=-2, maximum=4, missing=True),
     Column(name="wide", type="number", minimum=0, maximum=10, bins=3, missing=True),
@@ -125,6 +127,86 @@ def persons(found: PersonRecords) -> Counter[tuple[tuple[float, ...], ...]]:
     for who, *row in zip(found.person.tolist(), *(column.tolist() for column in columns), strict=True):
         rows[who].append(tuple(row))
     return Counter(tuple(sorted(kept)) for kept in rows.values())
+
+
+# ---- slow and obvious, and without a line of the program's own reading ------------------------------------------
+
+BECOMES: dict[str, dict[Any, Any]] = {
+    "small": {-9.0: -2.0, 1.5: GAP, 99.0: 4.0, None: GAP, "nan": GAP, "inf": GAP},
+    "wide": {-1.0: 0.0, 11.0: 10.0, None: GAP},
+    "cents": {0.004: 0.0, 7.0: 2.0, 1e300: 2.0, None: DROP},
+    "paid": {
+        "$3,000.00": 3000.0, "-$5.00": 0.0, "($5.00)": 0.0, "4,999.99": 4999.99, "$ 12": 12.0, "$1,23.00": GAP,
+        "3.000,00": GAP, "": GAP, None: GAP,
+    },
+    "seen": {
+        "2020-02-29": 18321.0, "29/02/2020": 18321.0, "31/12/2020": 18627.0, "12/31/2020": GAP, "2021-01-01": 18627.0,
+        "no day": GAP, None: GAP,
+    },
+    "town": {"A": 0.0, "B": 1.0, "C": 2.0, "D": OTHER_TOWN, "": OTHER_TOWN, None: OTHER_TOWN},
+    "strict": {"x": 0.0, "y": 1.0, "z": DROP, None: DROP},
+    "grade": {"low": 0.0, "mid": 1.0, "high": 2.0, "best": 3.0, None: 3.0},
+    "ill": {"no": 0.0, "yes": 1.0, "perhaps": 2.0, None: 2.0},
+}  # fmt: skip
+"""What each cell of `made_rows` becomes, by hand; numbers that are not named stay. Codes of categories, days of dates."""
+
+
+def expected(cells: dict[str, list[Any]], *, by_person: bool) -> list[tuple[str, Counter[tuple[float, ...]]]]:
+    """Every unit that has a row left, and its rows before bounding; without persons each row is one."""
+    units: dict[str, Counter[tuple[float, ...]]] = {}
+    for n, who in enumerate(cells["who"]):
+        row = tuple(_became(name, cells[name][n]) for name in BECOMES)
+        if DROP not in row and (who or not by_person):
+            units.setdefault(who if by_person else str(n), Counter()).update([row])
+    return list(units.items())
+
+
+def _became(name: str, cell: Any) -> Any:
+    key = str(cell) if isinstance(cell, float) and not np.isfinite(cell) else cell
+    return BECOMES[name].get(key, cell)
+
+
+def assert_rows_are_those_expected(
+    store: Store, cells: dict[str, list[Any]], schema: Schema, fraction: Fraction
+) -> None:
+    """Each unit is there once, on the side that its coin says, with min(its rows, `max_rows`) of its own rows."""
+    most = schema.unit.max_rows
+    by_person = schema.unit_column is not None
+    units = expected(cells, by_person=by_person)
+    if by_person:
+        held = to_control([who.encode() for who, _ in units], fraction=fraction, key=KEY).tolist()
+    sample = store.sample()
+    sides = [[*persons(found).elements()] for found in (sample.fit, sample.control)]
+    for control, found in enumerate(sides):
+        if not by_person:
+            continue
+        there = [rows for (_, rows), side in zip(units, held, strict=True) if side == control]
+        assert sorted(map(len, found)) == sorted(min(most, rows.total()) for rows in there)
+        for kept in found:
+            assert any(Counter(kept) <= rows and len(kept) == min(most, rows.total()) for rows in there)
+    if (by_person and all(rows.total() <= most for _, rows in units)) or not by_person:
+        everything = Counter(tuple(sorted(rows.elements())) for _, rows in units)
+        assert Counter(sides[0]) + Counter(sides[1]) == everything
+    assert by_person or fraction == 0 or (sides[0] and sides[1])
+
+
+def assert_finds_what_is_kept(store: Store, schema: Schema) -> None:
+    """Discovery asks about the rows that bounding left on the fit side, which can be looked at once all is declared."""
+    edges = np.array([-5.0, 0.0, 0.1, 3.3, 10.0, 20.0])
+    texts, counts = store.distinct("town")
+    rows = store.histogram("wide", edges)
+    town = Column(name="town", type="category", values=("A", "B", "C", "D"), unknown="other")
+    wide = Column(name="wide", type="number", minimum=-5, maximum=20, bins=3, missing=True)
+    declared = {"town": town, "wide": wide}
+    store.settle(replace(schema, columns=tuple(declared.get(column.name, column) for column in schema.columns)))
+    kept = store.everybody()
+    having = {text: set[int]() for text in town.values or ()}
+    for person, code in zip(kept.person.tolist(), kept.records.columns["town"].tolist(), strict=True):
+        if code < len(having):  # "other" is what was a blank text or none
+            having[town.labels[code]].add(person)
+    assert dict(zip(texts, counts.tolist(), strict=True)) == {t: len(who) for t, who in having.items() if who}
+    numbers = np.asarray(kept.records.columns["wide"], float)
+    assert rows.tolist() == [int(((low <= numbers) & (numbers < high)).sum()) for low, high in pairwise(edges)]
 
 
 def open_schema(schema: Schema) -> Schema:

@@ -13,8 +13,10 @@ from typing import Any
 
 from dpsynth import Schema
 from dpsynth.privacy import ORDERS, Cap, Cost, advantage_bound, tpr_bound
-from dpsynth.schema import toml_value
-from reports.collect import up
+from dpsynth.schema.to_toml import toml_value
+from dpsynth.synthesizers.base import EXACT
+from reports.collect.guarantee import from_implementation
+from reports.collect.leaves import up
 from reports.evidence import Evidence, Leaf
 from reports.gate import Verdict, decide
 from reports.policy import Policy
@@ -129,7 +131,12 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 "Rows of one person are synthesised as if they were rows of different persons.",
             )
         ),
-        "tool": {"name": declared("dpsynth"), "version": declared("0.1.0"), "python": declared("3.11.9")},
+        "tool": {
+            "name": declared("dpsynth"),
+            "version": declared("0.1.0"),
+            "python": declared("3.11.9"),
+            "libraries": declared(("numpy 2.4.6", "opendp 0.16.0")),
+        },
         "release": {
             "release_id": declared("0f9d6d0e-2a54-4c2c-9a07-5f0a1f9a7c11"),
             "kind": declared("data and model"),
@@ -209,20 +216,15 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                 )
             ),
         },
-        "implementation": {
-            "noise": declared("discrete Gaussian, exact rejection sampling in integers"),
-            "selection": declared("noisy maximum, exact"),
-            "randomness": declared("operating system entropy; no seed exists"),
-            "floating_point": declared(False),
-            "known_violations": declared(()),
-            "claimed_by": declared("dpsynth"),
-        },
+        "implementation": from_implementation(EXACT),
         "ledger": {
             "ledger_id": ledger_fact("5b1c7f0a-9f43-4d0e-8f49-0d8d9b1f2f60"),
             "seq": ledger_fact(2),
             "head": ledger_fact("9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"),
             "genesis": ledger_fact("2026-11-20"),
             "anchors": [],
+            "ledgers": ledger_fact(1),
+            "others": [],
             "raised": ledger_fact(0),
             "cap_epsilon": ledger_fact(2.0),
             "cap_delta": ledger_fact(1e-6),
@@ -418,6 +420,9 @@ def manifest(evidence: Evidence) -> dict[str, Any]:
         "published": value("release.published"),
         "ledger": {name: value(f"ledger.{name}") for name in ("ledger_id", "seq", "head")}
         | {"population": value("source.population")},
+        "other_ledgers": [
+            {name: row[name].value for name in ("ledger_id", "population")} for row in evidence.rows("ledger.others")
+        ],
     }
 
 
@@ -485,6 +490,17 @@ def curved(tree: dict[str, Any]) -> dict[str, Any]:
 def anchored(tree: dict[str, Any], *anchors: tuple[int, str]) -> dict[str, Any]:
     """The same release, had these heads been seen in its ledger."""
     tree["ledger"]["anchors"] = [{"seq": ledger_fact(seq), "head": ledger_fact(head)} for seq, head in anchors]
+    return tree
+
+
+def joined(tree: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """The same release, had it been charged to these ledgers too."""
+    blank = {"ledger_id": "other", "population": "others", "genesis": "2026-11-19", "signed": ()}
+    tree["ledger"]["ledgers"] = ledger_fact(1 + len(others))
+    tree["ledger"]["others"] = [
+        {name: ledger_fact(value) for name, value in (blank | {"raised": len(other.get("signed", ()))} | other).items()}
+        for other in others
+    ]
     return tree
 
 

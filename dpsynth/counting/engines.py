@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +26,16 @@ Source: TypeAlias = Union[sources.Data, RawRows, OpenRows, "DataFrame"]
 """A path, an address, rows that were read already (memory only), or a data frame of Spark's (Spark only)."""
 
 
-def check_source(data: Source, schema: Schema, *, engine: str) -> None:
+@contextmanager
+def checked_source(data: Source, schema: Schema, *, engine: str) -> Iterator[None]:
     """Refuses, before any row is looked at, a source that does not fit the schema or the engine.
+
+    What had to be started for that runs until the end of this context, so that `open_store` in it need not start it again.
 
     Raises:
         DataFileError: its columns are not the schema's.
         UsageError: the engine cannot read such a source, or is not installed.
+        OperationError: the engine does not start.
     """
     if engine not in ENGINES:
         raise UsageError(f"--engine must be one of {', '.join(ENGINES)}")
@@ -38,15 +44,17 @@ def check_source(data: Source, schema: Schema, *, engine: str) -> None:
             raise UsageError("--engine spark needs pyspark, which is not installed: pip install 'dpsynth[spark]'")
         from dpsynth.counting import spark_store
 
-        spark_store.check_source(data, schema)
-    elif isinstance(data, Path | str):
-        sources.check_header(data, schema)
-    else:
+        with spark_store.checked_source(data, schema):
+            yield
+        return
+    if not isinstance(data, Path | str):
         raise UsageError(f"--engine {engine} reads files and tables of databases")
+    sources.check_header(data, schema)
+    yield
 
 
 def open_store(data: Source, schema: Schema, *, engine: str, holdout: Fraction, key: bytes) -> Store:
-    """Reads, bounds and splits all rows of a source that `check_source` accepts.
+    """Reads, bounds and splits all rows of a source that `checked_source` accepts.
 
     Args:
         holdout: Chance of a unit to be held back from the fit.

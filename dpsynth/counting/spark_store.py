@@ -12,10 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import sys
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,54 +24,105 @@ import pyarrow.dataset
 
 from dpsynth import reading
 from dpsynth.counting.layout import Layout
+from dpsynth.counting.spark_session import running_session, silence_its_tracebacks
 from dpsynth.counting.sql import SqlStore
 from dpsynth.errors import DataFileError, OperationError, UsageError
-from dpsynth.schema import Schema, quoted
+from dpsynth.reading.block import batch_block, wanted_columns
+from dpsynth.schema import Schema
+from dpsynth.schema.quoting import quoted
+from dpsynth.silence import no_warnings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_PATTERN_SIGNS = set("{}[]*?\\")  # a path that has one names other files
 _ENDED = "Spark could not read, keep or count the rows, or its session ended"
-_SETTINGS = {
-    "spark.log.level": "OFF",  # its messages may quote rows
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.sql.caseSensitive": "true",
-}
-"""Of a session that is made here; where it runs, and with what, is Spark's own configuration."""
 
 
-def check_source(data: object, schema: Schema) -> None:
+@contextmanager
+def checked_source(data: object, schema: Schema) -> Iterator[None]:
     """Looks at the names and storage types of a Parquet file's or a data frame's columns, and at no row.
+
+    A session that was started for it runs until the end of this context.
 
     Raises:
         DataFileError: they are not the schema's.
         UsageError: it is neither.
-        OperationError: there is no Java.
+        OperationError: there is no Java, or Spark does not start.
     """
     if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
         raise OperationError("--engine spark needs Java: install a Java runtime, or set JAVA_HOME")
     if isinstance(data, Path | str):
         path = Path(data)
-        if path.suffix.lower() != ".parquet":
-            raise UsageError("--engine spark reads a .parquet file or folder; from Python also a data frame of Spark's")
-        if not path.is_dir():
-            reading.check_header(path, schema)
-            return
-        shown = quoted(str(path), 200)
-        try:
-            stored = pyarrow.dataset.dataset(path, format="parquet").schema
-        except (pa.ArrowException, OSError):
-            raise DataFileError(f"the folder {shown} holds no Parquet files that can be read") from None
-        reading.check_stored(stored, schema, shown)
+        _check_path(path, schema)
+        with running_session() as session:
+            _check_as_spark_reads(path, schema, session)
+            yield
         return
+    _check_frame(data, schema)
+    yield
+
+
+def _check_frame(data: object, schema: Schema) -> None:
     with _quietly():
         from pyspark.sql import DataFrame
-        from pyspark.sql.pandas.types import to_arrow_schema
 
         if not isinstance(data, DataFrame):
             raise UsageError("--engine spark reads a .parquet file or folder, or a data frame of Spark's")
-        reading.check_stored(to_arrow_schema(data.schema), schema, "the data frame")
+        reading.check_stored(_types(data), schema, "the data frame")
+
+
+def _types(frame: DataFrame) -> pa.Schema:
+    """Names and storage types as Arrow will have them; of no row, none is read."""
+    return frame.limit(0).toArrow().schema
+
+
+def _check_path(path: Path, schema: Schema) -> None:
+    """Looks at a Parquet file or folder as every engine does."""
+    if path.suffix.lower() != ".parquet":
+        raise UsageError("--engine spark reads a .parquet file or folder; from Python also a data frame of Spark's")
+    shown = quoted(str(path), 200)
+    if not _PATTERN_SIGNS.isdisjoint(str(path.absolute())):
+        raise DataFileError(f"Spark takes {shown} for a pattern of names: use a path without any of {{ }} [ ] * ? \\")
+    if not path.is_dir():
+        reading.check_header(path, schema)
+        return
+    try:
+        parts = list(pyarrow.dataset.dataset(path, format="parquet").get_fragments())
+        stored = [part.physical_schema.remove_metadata() for part in parts]
+    except (pa.ArrowException, OSError):
+        raise DataFileError(f"the folder {shown} holds a file that is not a complete Parquet file") from None
+    if not stored:
+        raise DataFileError(f"the folder {shown} holds no Parquet files")
+    if not all(Path(part.path).parent.samefile(path) for part in parts):
+        raise DataFileError(
+            f"the folder {shown} has files in folders of its own, which Spark leaves out: put all into one"
+        )
+    for one in stored:
+        reading.check_stored(one, schema, f"a file in the folder {shown}")
+    if any(set(one) != set(stored[0]) for one in stored):
+        raise DataFileError(f"the files in the folder {shown} store a column in different types: write them all alike")
+
+
+def _address(path: Path) -> str:
+    """The file or folder that was looked at, and not one of that name in the store that Spark takes for its own."""
+    return f"file://{path.absolute()}"
+
+
+def _check_as_spark_reads(path: Path, schema: Schema, session: SparkSession) -> None:
+    """Looks at it as Spark does, which knows fewer types: one that it refuses costs no budget."""
+    from pyspark.errors import PySparkException
+
+    shown = quoted(str(path), 200)
+    with _quietly("Spark's session ended while it looked at the columns: nothing was charged"):
+        try:
+            found = _types(session.read.parquet(_address(path)))
+        except PySparkException:
+            raise DataFileError(
+                f"{shown} has a column of a type that Spark cannot read, such as times in nanoseconds: store it in "
+                "microseconds, or use another --engine"
+            ) from None
+    reading.check_stored(found, schema, shown)
 
 
 class SparkStore(SqlStore):
@@ -89,7 +138,7 @@ class SparkStore(SqlStore):
     def __init__(self, data: Any, layout: Layout) -> None:
         super().__init__(layout, table=f"dpsynth_{secrets.token_hex(8)}")
         self._session: SparkSession | None = None
-        self._own = False
+        self._held = ExitStack()
         self._frame: DataFrame | None = None
         try:
             with _quietly():
@@ -108,12 +157,13 @@ class SparkStore(SqlStore):
         from pyspark.sql import functions
 
         if isinstance(data, Path | str):
-            self._session, self._own = _session()
-            frame = self._session.read.parquet(str(Path(data).absolute()))
+            self._session = self._held.enter_context(running_session())
+            frame = self._session.read.parquet(_address(Path(data)))
         else:
             self._session, frame = data.sparkSession, data
-        names = reading.wanted_columns(self._layout.schema)
-        frame = frame.select(*(functions.col(f"`{name.replace('`', '``')}`") for name in names))
+        names = wanted_columns(self._layout.schema)
+        quoted_names = (f"`{name.replace('`', '``')}`" for name in names)  # renamed: Spark looks into "a.b" for "b"
+        frame = frame.select(*(functions.col(name).alias(f"column{n}") for n, name in enumerate(quoted_names)))
         return self._mapped(frame, _encoded, self._layout.arrow)
 
     def _bounded(self, rows: DataFrame) -> DataFrame:
@@ -179,44 +229,24 @@ class SparkStore(SqlStore):
         session, self._session = self._session, None
         if session is None:
             return
-        try:
-            with _quietly():
-                session.catalog.dropTempView(self._table)
-                if self._frame is not None:
-                    self._frame.unpersist()
-        except OperationError:  # it ended before us
-            pass
-        finally:
-            if self._own:
-                with _quietly():
-                    session.stop()
-
-
-def _session() -> tuple[SparkSession, bool]:
-    """A session, and whether it was made here and is ours to stop."""
-    from pyspark.sql import SparkSession
-
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        return running, False
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the setting of that name is read by spark-submit only
-    builder = SparkSession.builder.appName("dpsynth")
-    for key, value in _SETTINGS.items():
-        builder = builder.config(key, value)
-    return builder.getOrCreate(), True
+        with self._held, suppress(OperationError), _quietly():  # it may have ended before us
+            session.catalog.dropTempView(self._table)
+            if self._frame is not None:
+                self._frame.unpersist()
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """An engine's own words, and its warnings, may quote rows."""
+def _quietly(instead: str = _ENDED) -> Iterator[None]:
+    """An engine's own words, and its warnings, may quote rows; an error says `instead`."""
     from py4j.protocol import Py4JError  # type: ignore[import-untyped]
     from pyspark.errors import PySparkException
 
+    silence_its_tracebacks()
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with no_warnings():
             yield
     except (PySparkException, Py4JError, pa.ArrowException, OSError, AttributeError):  # the last: a stopped session
-        raise OperationError(_ENDED) from None
+        raise OperationError(instead) from None
 
 
 # ---- what workers run --------------------------------------------------------------------------------------------
@@ -230,8 +260,9 @@ def _layout(schema: str, key: bytes, holdout: Fraction) -> Layout:
 
 def _encoded(schema: str, key: bytes, holdout: Fraction, batches: Batches) -> Batches:
     layout = _layout(schema, key, holdout)
+    names = wanted_columns(layout.schema)
     for batch in batches:
-        yield layout.batch(reading.batch_block(batch, layout.schema))
+        yield layout.batch(batch_block(batch.rename_columns(names), layout.schema))
 
 
 def _ranked(schema: str, key: bytes, holdout: Fraction, batches: Batches) -> Batches:

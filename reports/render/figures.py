@@ -154,12 +154,15 @@ def lifetime(
         limits: The limit, from entry to entry.
         before, after: What is charged without this release, and with it.
         last: The ledger's last entry.
+
+    It begins with the first level that is given, which of a long ledger is not that of entry 0.
     """
     left, right, end, top, base = 12.0, 294.0, WIDTH - 12.0, 46.0, 156.0
+    first = min(last, *(level.entry for level in (*spent, *limits)))
     scale = (base - top) / (max([before, after, *(level.epsilon for level in (*spent, *limits))]) or 1.0)
 
     def x(entry: int) -> float:
-        return left + (right - left) * min(entry, last) / max(1, last)
+        return left + (right - left) * (min(entry, last) - first) / max(1, last - first)
 
     def y(epsilon: float) -> float:
         return base - max(0.0, epsilon) * scale
@@ -192,7 +195,7 @@ def lifetime(
         )
     parts.append(_line(left, base, end, base, stroke=SOFT))
     days = (spent[0].day, spent[-1].day) if every else ("", "")
-    for edge, anchor, entry, day in ((left, "start", 0, days[0]), (end, "end", last, days[1])):
+    for edge, anchor, entry, day in ((left, "start", first, days[0]), (end, "end", last, days[1])):
         parts.append(_text(edge, base + 15, f"entry {entry:,}", size=10.5, anchor=anchor))
         if day:
             parts.append(_text(edge, base + 29, day, size=10.5, anchor=anchor))
@@ -200,8 +203,8 @@ def lifetime(
     raises = len(limits) - 1
     raised = "" if not raises else ", raised once" if raises == 1 else f", raised {raises} times"
     label = (
-        f"Lifetime epsilon from the first entry of the ledger to entry {last:,}: {number(before, 'up')} before this "
-        f"release, {number(after, 'up')} with it, below a limit of {number(limits[-1].epsilon, 'down')}{raised}."
+        f"Lifetime epsilon from {'the first entry of the ledger' if first == 0 else f'entry {first:,}'} to entry {last:,}: "
+        f"{number(before, 'up')} before this release, {number(after, 'up')} with it, below a limit of {number(limits[-1].epsilon, 'down')}{raised}."
     )
     return _svg("lifetime", base + (36 if any(days) else 22), label, parts)
 

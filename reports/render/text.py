@@ -28,11 +28,12 @@ def visible(text: str, limit: int = PROSE) -> str:
     if length > limit:
         tail = limit // 4
         short = f"{text[: limit - tail]} … {text[-tail:]} ({length:,} characters)"
-    return "".join(_spelled(char) for char in short)
+    return "".join(spelled(ord(char)) if unicodedata.category(char) in _HIDDEN else char for char in short)
 
 
-def _spelled(char: str) -> str:
-    return f"⟨U+{ord(char):04X}⟩" if unicodedata.category(char) in _HIDDEN else char
+def spelled(code: int) -> str:
+    """A character by its number, where it cannot be shown as itself."""
+    return f"⟨U+{code:04X}⟩"
 
 
 def name(text: str) -> str:

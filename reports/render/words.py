@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from reports.attestation import Decision
-from reports.gate import RuleState, State, Verdict
+from reports.gate import Verdict
+from reports.gate.verdict import RuleState, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ MEANINGS: Final[Mapping[State, Meaning]] = MappingProxyType(
         ),
         "needs_human": Meaning(
             title="Needs a person",
-            says="Under the policy {policy} something is left that only a person may accept; no rule is broken but those that it "
+            says="Something is left that only a person may accept under the policy {policy}; no rule is broken but those that it "
             "waives.",
             do="Publish only after someone who may decide has accepted each point below in writing.",
         ),

@@ -61,6 +61,21 @@ def wide_table(case) -> None:  # type: ignore[no-untyped-def]
     case.write([f"p{n},{','.join(map(str, row))}" for n, row in enumerate(cells)], header=f"who,{names}")
 
 
+def released(case, synthesizer: str) -> int:  # type: ignore[no-untyped-def]
+    """With an epsilon at which the noise on an attack's excess is small beside the limit of 0.10 that a rule fails at.
+
+    Over eight fresh seeds the four attacks found 0.00 +- 0.007 on the honest table, and 0.19 +- 0.02 where one row in five
+    is copied. At epsilon 1 the noise alone is 0.04: an honest release would fail one time in forty.
+    """
+    ledger = case.folder / "generous.ledger"
+    terms = ("--population", "test", "--epsilon", 20, "--delta", "1e-6", "--unit", "person")
+    assert case("ledger", "create", ledger, *terms) == 0
+    return case(  # type: ignore[no-any-return]
+        "release", case.data, "--schema", case.schema, "--ledger", ledger, "--epsilon", 20, "--delta", "1e-6",
+        "--synthesizer", synthesizer, "--holdout", "0.4", "--rows", 1500, "--out", case.out,
+    )  # fmt: skip
+
+
 def attack_rules(folder: Path) -> dict[str, str]:
     rules = json.loads((folder / "release" / "verdict.json").read_text())["rules"]
     return {rule["id"]: rule["status"] for rule in rules if rule["id"].startswith("attacks.")}
@@ -68,19 +83,20 @@ def attack_rules(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
+@pytest.mark.usefixtures("seeded_noise")
 def test_copied_rows_fail_the_release_gate(case, monkeypatch: pytest.MonkeyPatch, share: float) -> None:  # type: ignore[no-untyped-def]
     wide_table(case)
     monkeypatch.setitem(SYNTHESIZERS, "cheat", lambda: Cheat(share))
-    assert case.release("--synthesizer", "cheat", "--holdout", "0.4", "--rows", 1500) == 1
+    assert released(case, "cheat") == 1
     assert "fail" in attack_rules(case.out).values()
     assert json.loads((case.out / "internal" / "verdict.json").read_text())["verdict"] == "fail"
 
 
 def test_an_honest_release_of_the_same_table_does_not_fail(case) -> None:  # type: ignore[no-untyped-def]
-    """A rule fails here when an estimate passes 0.10, four standard deviations of its noise away."""
+    """A rule fails here when an estimate passes 0.10: fourteen standard deviations away, on a fresh seed below 1e-12."""
     wide_table(case)
-    case.release("--synthesizer", "independent", "--holdout", "0.4", "--rows", 1500)
-    assert "fail" not in attack_rules(case.out).values()
+    released(case, "independent")
+    assert set(attack_rules(case.out).values()) == {"pass"}
 
 
 def test_a_synthesizer_cannot_spend_more_than_its_part(case, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -16,6 +16,8 @@ from engine_tables import (
     COLUMNS,
     KEY,
     assert_equal_stores,
+    assert_finds_what_is_kept,
+    assert_rows_are_those_expected,
     made_rows,
     made_schema,
     open_schema,
@@ -45,6 +47,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("max_rows", "holdout"), CASES)
 def test_rows_on_disk_count_as_in_memory(
@@ -56,6 +59,26 @@ def test_rows_on_disk_count_as_in_memory(
     assert_equal_stores(memory, disk, schema)
     disk.close()
     assert not list(own_temporary_folder.iterdir())
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+@pytest.mark.parametrize(("max_rows", "holdout"), [*CASES, (1000, "1/2")])
+def test_rows_are_those_that_a_person_would_find(
+    tmp_path: Path, engine: str, max_rows: int | None, holdout: str
+) -> None:
+    """Read, cleaned, bounded by person and split, against a table of what becomes of each cell that was written by hand."""
+    schema, cells = made_schema(max_rows=max_rows), made_rows(150, 11, persons=20)
+    store = opened(written(tmp_path, cells, schema), schema, engine, holdout=Fraction(holdout))
+    assert_rows_are_those_expected(store, cells, schema, Fraction(holdout))
+
+
+def test_a_row_of_another_person_would_be_noticed(tmp_path: Path) -> None:
+    """A check of the check above."""
+    schema, cells = made_schema(max_rows=1000), made_rows(150, 11, persons=20)
+    store = opened(written(tmp_path, cells, schema), schema, "memory")
+    swapped = cells | {"who": [*cells["who"][1:], cells["who"][0]]}
+    with pytest.raises(AssertionError):
+        assert_rows_are_those_expected(store, swapped, schema, Fraction(0))
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -70,7 +93,7 @@ def test_blocks_and_batches_of_a_few_rows_change_nothing(tmp_path: Path, monkeyp
     schema = made_schema(max_rows=2)
     path = written(tmp_path, made_rows(200, 4, persons=3), schema)
     memory = opened(path, schema, "memory", holdout=Fraction(1, 2))
-    monkeypatch.setattr("dpsynth.reading.BLOCK_ROWS", 7)
+    monkeypatch.setattr("dpsynth.reading.files.BLOCK_ROWS", 7)
     monkeypatch.setattr(duckdb_store, "BLOCK_ROWS", 5)
     monkeypatch.setattr(sql, "_SETS", 2)
     monkeypatch.setattr(sql, "_JOINT_CELLS", 30)
@@ -277,6 +300,15 @@ def test_engines_discover_the_same_with_the_same_key(tmp_path: Path, seed: int) 
         store.settle(schema)
     assert stores[0].unit_sizes().tolist() == stores[1].unit_sizes().tolist()
     assert_equal_stores(*stores, schema)
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+@pytest.mark.parametrize(("max_rows", "holdout"), [(1, "0"), (2, "1/3"), (1000, "1/2")])
+def test_discovery_asks_about_the_rows_that_are_kept(tmp_path: Path, engine: str, max_rows: int, holdout: str) -> None:
+    schema = made_schema(max_rows=max_rows)
+    path = written(tmp_path, made_rows(300, 12, persons=40), schema)
+    store = open_store(path, open_schema(schema), engine=engine, holdout=Fraction(holdout), key=KEY)
+    assert_finds_what_is_kept(store, schema)
 
 
 def test_open_columns_are_bounded_by_what_their_cells_say(tmp_path: Path) -> None:

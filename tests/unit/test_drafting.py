@@ -141,7 +141,10 @@ def test_a_span_of_time_is_none_by_its_name_alone(tmp_path):
         ("word", ["0.125%", "0.250%"], ("number", "1234.000%")),
         ("word", ["12 345", "7"], ("integer", "1 234")),
         ("word", ["1,5", "-2,25"], ("number", "1234,00")),
-        ("word", ["1.5", "-2"], ("category", None)),
+        ("word", ["1.5", "-2"], ("number", None)),
+        ("word", ["15", "-2"], ("integer", None)),
+        ("word", ["015", "2"], ("category", None)),
+        ("code", ["15", "2"], ("category", None)),
         ("word", ["$", "$5"], ("category", None)),
         ("word", ["$5", "€5"], ("category", None)),
         ("word", ["", "NA"], ("category", None)),
@@ -178,6 +181,54 @@ def test_how_dates_are_written_becomes_a_format(tmp_path, name, values, expected
     assert (column.formats or (column.format and (column.format,))) == expected
     assert not any(value in draft(path) for value in values)
     assert drafted(path, names_only=True).column(name).formats is None
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "expected"),
+    [
+        ("dob", pa.array([1], pa.timestamp("us")), "date"),
+        ("seen", pa.array([0, 86_400_000, None], pa.timestamp("ms")), "date"),
+        ("seen", pa.array([0, 86_400_000_000_000], pa.timestamp("ns", "UTC")), "date"),
+        ("seen", pa.array([0, 1], pa.timestamp("ns", "UTC")), "datetime"),
+        ("seen", pa.array([], pa.timestamp("us")), "datetime"),
+        ("epoch_ms", pa.array([1_600_000_000_000 + 977 * n for n in range(40)]), "integer"),
+        ("birth_time", pa.array([1], pa.timestamp("us")), "datetime"),
+        ("created", pa.array([1_600_000_000_000_000 + 977 * n for n in range(40)]), "identifier"),
+        ("code", pa.array([1_600_000_000_000 + 977 * n for n in range(40)]), "identifier"),
+        ("amount", pa.array([2**60 + 977 * n for n in range(40)]), "identifier"),
+        ("children", pa.array([float(n % 5) for n in range(40)] + [None]), "integer"),
+        ("children", pa.array([1.0, 2.0]), "number"),
+        ("answer", pa.array(["Yes ", "no", "N"]), "boolean"),
+        ("answer", pa.array(["Yes", "Y"]), "category"),
+        ("answer", pa.array(["Yes", "no", "perhaps"]), "category"),
+        ("place", pa.array([f"{n}.5,-{n}.25" for n in range(40)]), "identifier"),
+        ("place", pa.array([f"{n + 90}.5,-{n}.25" for n in range(40)]), "category"),
+    ],
+)
+def test_values_decide_between_the_types_that_a_name_leaves_open(tmp_path, name, cells, expected):
+    pq.write_table(pa.table({name: cells, "b": pa.nulls(len(cells))}), tmp_path / "t.parquet")
+    assert drafted(tmp_path / "t.parquet").column(name).type == expected
+
+
+def test_decimals_are_those_of_the_first_values(tmp_path):
+    columns = {
+        "cents": [n / 100 for n in range(40)],
+        "long": [n / 7 for n in range(40)],
+        "tiny": [n * 1e-9 for n in range(40)],
+        "with_inf": [0.5] * 39 + [float("inf")],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    schema = drafted(tmp_path / "t.parquet")
+    assert [column.decimals for column in schema.columns] == [2, None, None, 1]
+    assert all(column.decimals is None for column in drafted(tmp_path / "t.parquet", names_only=True).columns)
+
+
+def test_of_a_code_the_first_characters_are_offered(tmp_path):
+    (tmp_path / "t.csv").write_text("ZIP,icd_code,town\n01234,A00.1,x\n")
+    text = draft(tmp_path / "t.csv")
+    assert text.count("# prefix  = 3") == 2
+    done = Schema.parse(text.replace("# prefix  = 3", "prefix  = 3"))
+    assert [column.prefix for column in done.columns] == [3, 3, None]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -257,3 +308,12 @@ def test_files_that_cannot_be_drafted(tmp_path):
     (tmp_path / "t.parquet").write_text("a")
     with pytest.raises(DataFileError, match="not a complete Parquet file"):
         draft(tmp_path / "t.parquet")
+
+
+def test_a_look_that_failed_is_not_claimed(tmp_path: Path) -> None:
+    path = tmp_path / "mail.parquet"
+    pq.write_table(pa.table({"contact": [f"p{n}@example.org" for n in range(500)]}), path, compression="none")
+    assert "a look at the first rows" in draft(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * (len(content) // 4) + content[4 + len(content) // 4 :])
+    assert "no row was read" in draft(path)

@@ -103,6 +103,7 @@ def test_what_a_program_is_told(write: Write, schema: Schema, frame: pd.DataFram
     assert list(temp.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -159,8 +160,11 @@ def test_a_program_and_its_children_end_with_their_time(
     assert not mark.exists()
 
 
-def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path: Path) -> None:
-    """Ctrl-C, in a process of its own: the folder is gone, and so is the program."""
+@pytest.mark.parametrize("asked", [(signal.SIGINT,), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)], ids=len)
+def test_an_interrupt_removes_everything(
+    write: Write, schema: Schema, tmp_path: Path, asked: tuple[signal.Signals, ...]
+) -> None:
+    """Ctrl-C, or all requests to end at once, in a process of its own: the folder is gone, and so is the program."""
     temp, ready = tmp_path / "temp", tmp_path / "ready"
     temp.mkdir()
     begun = tmp_path / "begun"
@@ -172,8 +176,10 @@ def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path:
     script = f"""
         import pandas as pd
         from dpsynth import Program, Schema
+        from dpsynth.cli.talk import stoppable
         frame = pd.DataFrame({{"c0": ["0"], "c1": ["1"], "who": ["a"]}}, dtype="string")
-        Program({command!r}, Schema.load({str(toml)!r}), epsilon=1, delta=0, rows=1).run(frame)
+        with stoppable():
+            Program({command!r}, Schema.load({str(toml)!r}), epsilon=1, delta=0, rows=1).run(frame)
     """
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -183,7 +189,9 @@ def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path:
     )
     wait_for(ready, child)
     assert list(temp.iterdir())
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGSTOP)  # so that they arrive together
+    for request in (*asked, signal.SIGCONT):
+        child.send_signal(request)
     _, said = child.communicate(timeout=90)
     assert b"KeyboardInterrupt" in said
     assert list(temp.iterdir()) == []
@@ -191,8 +199,27 @@ def test_an_interrupt_removes_everything(write: Write, schema: Schema, tmp_path:
         os.kill(int(ready.read_text()), 0)
 
 
+def test_an_interrupt_in_the_instant_of_the_start_leaves_nothing(
+    write: Write, schema: Schema, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program runs, and nobody has its number yet."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*words: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*words, **settings))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr("dpsynth.external.subprocess.Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program(write("time.sleep(60)"), schema).run(frame)
+    assert started[0].poll() == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if path.exists():
             return
         assert child.poll() is None, child.stderr and child.stderr.read()

@@ -81,6 +81,7 @@ def test_known_answers_of_group_privacy() -> None:
             RowPromise(**{"epsilon": Fraction(1), "delta": Fraction(0)} | bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [ORDERS[0], ORDERS[30], ORDERS[70], ORDERS[-1]])
 @pytest.mark.parametrize("who", [unit(), unit(3), unit(2, "replace")])
 @pytest.mark.parametrize("pure", [True, False])
@@ -331,6 +332,7 @@ def test_smartnoise_says_how_it_is_installed(
 # ---- an audit ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "pure", "told"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from dpsynth.drafting import draft
 from dpsynth.identifiers import look
-from dpsynth.reading import Glance
+from dpsynth.reading.first_rows import Glance
 from dpsynth.schema import Column, Schema
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -126,7 +126,7 @@ def test_values_make_a_draft_more_careful_and_are_not_printed(tmp_path, suffix):
     schema, blind = Schema.parse(text), Schema.parse(draft(path, names_only=True))
     assert {column.name: column.type for column in schema.columns} == {
         "amount": "identifier", "group": "identifier", "remarks": "identifier", "reason": "text",
-        "age": blind.column("age").type, "email": "identifier",
+        "age": "integer", "email": "identifier",
     }  # fmt: skip
     assert all(blind.column(name).is_modelled for name in ("amount", "group", "reason"))
     assert all(schema.column(name).role == "direct_identifier" for name in ("amount", "group", "remarks"))
@@ -167,7 +167,7 @@ def test_numbers_that_storage_made_of_identifiers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"a,b\n\xff\xfe,\x00\n", b'a,b\n"never closed,1\n2,3\n', b"a,b\n1\n1,2,3\n", b"a,b\n"]
+    "content", [b"a,b\n\xff\xfe,\x00\n", b'a,b\n"never closed,1\nx,y\n', b"a,b\n1\n1,2,3\n", b"a,b\n"]
 )
 def test_what_cannot_be_read_gives_what_names_give(tmp_path, content):
     path = tmp_path / "t.csv"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,10 @@ import pytest
 
 from dpsynth import reading
 from dpsynth.errors import DataFileError, OperationError
-from dpsynth.reading import RawRows, check_frame, check_header, read, read_frame
+from dpsynth.reading import RawRows, check_frame, check_header, csv_lines, files, read, read_frame
+from dpsynth.reading.block import batch_block
+from dpsynth.reading.cells import recoded
+from dpsynth.reading.rows import settled_values
 from dpsynth.schema import Column, Read, Schema
 
 NAN = float("nan")
@@ -158,6 +162,70 @@ def test_labels_are_exact(csv_rows):
     assert values(csv_rows(category(), "a", " a", "A", "a ", "aa")) == [0, 2, 2, 2, 2]
 
 
+def test_of_a_text_the_prefix_counts(csv_rows, parquet_rows):
+    """The same from every store; a label and a missing mark stay whole."""
+    column = category(values=("021", "A", "oth"), prefix=3, unknown="other")
+    marks = Read(missing=("", "NAN"))
+    cells = ["02139", "021", "02", "A", "Abc", "other", "others", "NANA", "NAN", ""]
+    expected = [0, 0, 3, 1, 3, 3, 2, 3, 4, 4]
+    schema = schema_of(column, read=marks)
+    assert values(csv_rows(column, *cells[:-1], '""', schema=schema)) == expected
+    stored = pa.array([None if cell in ("NAN", "") else cell for cell in cells])
+    expected[7] = 3
+    for array in (stored, stored.dictionary_encode(), stored.cast(pa.binary())):
+        assert values(parquet_rows(schema, x=array)) == expected
+    assert values(read_frame(pd.DataFrame({"x": stored.to_pylist()}), schema)) == expected
+    assert values(parquet_rows(schema, x=pa.array([2100, 21]))) == [3, 3]
+
+
+def test_open_columns_count_prefixes_and_find_nothing_longer(csv_rows, tmp_path):
+    column = category(values=None, discover=("values",), prefix=2)
+    schema = schema_of(column)
+    path = tmp_path / "data.csv"
+    path.write_text("x\n" + "\n".join(["02139", "0213", "02", "7", "é1x"]) + "\n")
+    (block,) = reading.blocks(path, schema)
+    found = reading.gather([block], schema).cells["x"]
+    assert [found.texts[int(code)] for code in found.values] == ["02", "02", "02", "7", "é1"]
+    frame = reading.read_open_frame(pd.DataFrame({"x": ["02139", "02", None, "7"]}), schema).cells["x"]
+    assert [found.texts[int(code)] for code in frame.values[[0, 1, 3]]] == ["02", "02", "7"]
+    done = replace(column, discover=(), values=("no common value",), source="discover")
+    assert values(csv_rows(done, "no common value", "02")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (("no ", "oth"), [2, 1, 1, 2, 2, 0, 2]),
+        (("no common value",), [1, 1, 1, 0, 1, 1, 1]),
+        (("no common value.",), [1, 1, 1, 1, 0, 1, 1]),
+    ],
+)
+def test_labels_that_discovery_adds_count_in_a_release_as_under_its_schema(
+    csv_rows, parquet_rows, tmp_path, found, expected
+):
+    """With a prefix, too: "other" is the label and not "oth", from every store."""
+    column = category(values=None, discover=("values",), prefix=3, unknown="other")
+    done = replace(column, discover=(), values=found, source="discover")
+    cells = ["other", "others", "oth", "no common value", "no common value.", "no luck", "021"]
+    for known in (done, replace(done, source="data")):  # the second: as another release takes it
+        assert values(csv_rows(known, *cells)) == expected
+        assert values(parquet_rows(schema_of(known), x=pa.array(cells))) == expected
+    path = tmp_path / "data.csv"
+    path.write_text("x\n" + "\n".join(cells) + "\n")
+    (block,) = reading.blocks(path, schema_of(column))
+    stored = batch_block(pa.RecordBatch.from_pydict({"x": cells}), schema_of(column))
+    for each in (block, stored):
+        assert settled_values(done, recoded(done, each.cells["x"])).tolist() == expected
+
+
+def test_blanks_around_true_and_false_do_not_matter(csv_rows, parquet_rows):
+    column = boolean(true=("Yes", " x"), false=("no",))
+    cells = ["Yes", " Yes", "no\t", " x", "x", " x ", "  ", "Y es"]
+    expected = [1, 1, 0, 1, 2, 2, 2, 2]
+    assert values(csv_rows(column, *cells)) == expected
+    assert values(parquet_rows(schema_of(column), x=pa.array(cells))) == expected
+
+
 def test_booleans_have_declared_spellings(csv_rows):
     yes = boolean(true=("1", "yes"), false=("0", "no"))
     assert values(csv_rows(yes, "1", "yes", "0", "no", "true", "YES")) == [1, 1, 0, 0, 2, 2]
@@ -204,20 +272,21 @@ def test_rows_of_a_csv_file(csv_rows, lines, expected):
 
 
 def test_a_quoted_cell_may_span_blocks(csv_rows, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 8)
+    monkeypatch.setattr(csv_lines, "BLOCK_BYTES", 8)
     lines = ["a,b", '"a' + "\nlong" * 50 + '",b', "b,b", 'a,"stray', "b,a"]
     rows = csv_rows(category(), *lines, schema=TWO, header="x,y")
     assert values(rows, "x") == [0, 2, 1, 1]
     assert values(rows, "y") == [1, 1, 1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ['x","y', '"', '"x', 'x,"', '"""', '","', 'x","y,"', '"a""'])
 @pytest.mark.parametrize("last", ["a,b", 'z"', 'z",b'])
 def test_a_file_of_broken_lines_takes_linear_time(csv_rows, line, last):
-    started = time.monotonic()
+    started = time.process_time()
     rows = csv_rows(category(), *[line] * 60_000, last, "a,b", schema=TWO, header="x,y")
     assert values(rows, "x")[-1] == 0
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_columns_come_in_any_order_and_the_last_line_may_lack_its_end(tmp_path):
@@ -245,16 +314,17 @@ def test_bytes_that_are_no_text_break_their_own_cell_only(tmp_path):
     assert list(zip(values(rows, "x"), values(rows, "y"), strict=True)) == [(2, 0), (2, 1), (0, 1), (1, 2), (1, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
     ["x" * 10**7, "9" * 10**7, "0." + "1" * 10**7, "1" * 10**7 + "x", '"' + "x" * 10**7, '"' + "\n" * 10**6 + '"'],
 )
 def test_a_cell_of_ten_megabytes_is_a_cell(csv_rows, cell):  # fmt: skip
-    started = time.monotonic()
+    started = time.process_time()
     found = values(csv_rows(number(), "1", cell, "2"))
     assert (found[0], found[-1]) == (1, 2)
     assert len(found) in (2, 3)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 # ---- Parquet and frames ------------------------------------------------------------------------------------------
@@ -390,6 +460,18 @@ def test_a_long_decimal_id_keeps_every_digit(parquet_rows):
     long = [Decimal("12345678901234567890123456789012345678"), Decimal("12345678901234567890123456789012345679")]
     rows = parquet_rows(schema_of(number(), unit="who"), x=pa.array([1, 1]), who=pa.array(long))
     assert rows.unit_ids == [str(value).encode() for value in long]
+
+
+@pytest.mark.parametrize("group_rows", [1, 3, 7, 50])
+@pytest.mark.parametrize("rows", [0, 1, 6, 7, 50])
+def test_row_groups_of_any_size_are_read_once_in_order(tmp_path, monkeypatch, group_rows, rows):
+    """The reader keeps what it was asked for, so it is asked for a block's worth at a time (docs/scaling.md)."""
+    monkeypatch.setattr(files, "BLOCK_ROWS", 7)
+    path, schema = tmp_path / "data.parquet", schema_of(integer())
+    pq.write_table(pa.table({"x": pa.array(range(rows), pa.int64())}), path, row_group_size=group_rows)
+    found = list(reading.blocks(path, schema))
+    assert [value for block in found for value in block.cells["x"].values.tolist()] == list(range(rows))
+    assert all(block.rows <= 7 for block in found)
 
 
 def test_rows_without_a_unit_id_are_dropped(csv_rows, parquet_rows):

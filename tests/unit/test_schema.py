@@ -8,7 +8,8 @@ import pytest
 
 from dpsynth.errors import IncompleteSchema, SchemaError, UsageError
 from dpsynth.privacy import PrivacyUnit
-from dpsynth.schema import Column, Read, Schema, quoted
+from dpsynth.schema import Column, Read, Schema
+from dpsynth.schema.quoting import quoted
 
 FULL = """
 schema       = "dpsynth.schema/1"
@@ -233,6 +234,10 @@ def test_sizes(keys, size):
         ('type = "integer"\nminimum = 0\nmaximum = 999\natoms = [1000]', ["the atom 1000", "between"]),
         ('type = "number"\nminimum = 0\nmaximum = 9\ndecimals = 1\natoms = [0.25]', ["the atom 0.25", "1 decimals"]),
         ('type = "category"\natoms = [1]', ["atoms does not apply"]),
+        ('type = "ordinal"\nvalues = ["a"]\nprefix = 1', ["prefix does not apply", "ordinal"]),
+        ('type = "category"\nvalues = ["a"]\nprefix = 0', ["prefix", "at least 1"]),
+        ('type = "category"\nvalues = ["a"]\nprefix = 201', ["prefix", "at most 200"]),
+        ('type = "category"\nvalues = ["021", "0213"]\nprefix = 3', ["values", "no longer than prefix"]),
         ('type = "float"', ["type must be"]),
         ('type = 3', ["type must be"]),
         ('type = "ordinal"\nvalues = "discover"', ["values", "cannot be discovered"]),
@@ -443,6 +448,13 @@ def test_a_message_quotes_a_hostile_key_on_one_printable_line():
 def test_a_text_that_the_reader_would_take_for_something_else_is_refused():
     for keys in ('type = "category"\nvalues = ["NA", "b"]', 'type = "boolean"\ntrue = ["1"]\nfalse = ["NA"]'):
         assert "missing marks" in refusal(f'name = "a"\n{keys}', head='[read]\nmissing = ["", "NA"]')
+
+
+@pytest.mark.parametrize("keys", ['values = ["A"]\nunknown = "other"', 'values = "discover"'])
+def test_other_is_a_category_or_a_missing_mark_and_not_both(keys):
+    wrong = f'name = "a"\ntype = "category"\n{keys}'
+    assert 'take "other" out of the missing marks' in refusal(wrong, head='[read]\nmissing = ["", "other"]')
+    schema_of('name = "a"\ntype = "category"\nvalues = ["A"]', head='[read]\nmissing = ["", "other"]')
 
 
 def test_a_text_that_the_file_cannot_hold_is_refused():

@@ -31,7 +31,8 @@ def numbers(result: Any) -> list[Any]:
     return [(r.id, r.estimate, r.interval, r.p_value, r.p_adjusted, r.positive_control, r.measures) for r in result]
 
 
-@pytest.mark.parametrize(("rows", "controls"), [(1, 2500), (3, 2500), (2, 60)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "controls"), [(1, 1000), (3, 1000), (2, 60)])
 def test_order_does_not_matter(tables: ModuleType, rows: int, controls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, positive controls and random choices included."""
     monkeypatch.setattr("attacks.suite.CONTROL_PERSONS", controls)

@@ -24,7 +24,7 @@ from dpsynth.errors import UsageError
 from dpsynth.release import ATTESTATIONS, Release
 from reports import Evidence, Policy, Verdict, decide
 from reports.attestation import Record, add
-from reports.gate import WORST_FIRST
+from reports.gate.verdict import WORST_FIRST
 
 FEW = (("site", "category", "quasi_identifier", 6, 0.0043, 0.0038),)
 ON = date(2026, 11, 25)
@@ -55,6 +55,7 @@ def decisions(evidence: Evidence, policy: Policy, manifest: str) -> st.SearchStr
 OWN = {"controller": CONTROLLER, "officer": OFFICER, "privacy-office": OFFICE, "nobody": STRANGER}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_losing_or_damaging_one_improves_nothing(builder: ModuleType, data: st.DataObject) -> None:

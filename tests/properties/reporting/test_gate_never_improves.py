@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reports import Evidence, Leaf, Policy, Verdict, decide
-from reports.gate import WORST_FIRST
+from reports.gate.verdict import WORST_FIRST
 from reports.paths import CHARGED_ATTACKS, CLASSES, PATHS, REVIEW_ATTACKS, declared, pattern
 
 FEW = (("site", "category", "quasi_identifier", 6, 0.0043, 0.0038),)
@@ -100,6 +100,7 @@ def required(path: str) -> bool:
     return rule is not None and rule.required
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discovered", [False, True])
 def test_nothing_lost_from_a_pass_makes_a_better_verdict(builder: ModuleType, discovered: bool) -> None:
     evidence = few(builder, discovered=discovered).shareable()
@@ -116,6 +117,7 @@ def test_nothing_lost_from_a_pass_makes_a_better_verdict(builder: ModuleType, di
                 assert verdict.state == "integrity", (path, how)
 
 
+@pytest.mark.slow
 def test_no_leaf_passes_under_another_class(builder: ModuleType) -> None:
     evidence = Evidence(few(builder).shareable().tree)
     tried = 0
@@ -140,6 +142,7 @@ def test_the_release_verdict_does_not_see_the_review_section(builder: ModuleType
             assert builder.release_verdict(evidence.with_leaf(path, None)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["release", "review"])
 def test_deleting_an_interval_a_confidence_or_n_improves_nothing(builder: ModuleType, stage: str) -> None:
     """Neither the verdict nor the state of any rule, in evidence that passes, that fails, and that cannot tell."""
@@ -168,6 +171,7 @@ def test_deleting_an_interval_a_confidence_or_n_improves_nothing(builder: Module
     assert tried > 200
 
 
+@pytest.mark.slow
 def test_intervals_that_are_deleted_leave_a_rule_on_the_estimate_incomplete(builder: ModuleType) -> None:
     """Whatever side a rule names: a policy cannot be written that an attack without an interval would pass."""
     for side in ("low", "high", "estimate"):
@@ -232,6 +236,7 @@ def test_a_wound_that_is_lost_does_not_pass(builder: ModuleType) -> None:
             assert after.state in BLOCKING, (wound, how)
 
 
+@pytest.mark.slow
 def test_the_review_verdict_never_improves_either(builder: ModuleType) -> None:
     whole = few(builder)
     read = {rule.evidence for rule in builder.policy().stage("review")}

@@ -42,6 +42,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_internal_leaves_move_no_shareable_byte(builder: ModuleType, data: st.DataObject) -> None:

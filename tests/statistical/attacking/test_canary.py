@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 every_recipe = pytest.mark.parametrize("name", [name for name in SYNTHESIZERS if name not in ("ardm", "vae")])
-"""Networks are attacked at their noisy sums, in `test_network_canary.py`."""
+"""Networks are attacked at their noisy sums, in `test_network_canary.py` and `test_network_mistakes.py`."""
 
 
 def pair_of(schema: Schema, name: str, *, rows: int = 40) -> Pair:
@@ -430,6 +430,7 @@ MANY_ROWS = 400
 
 
 @pytest.mark.parametrize("planted", [False, True])
+@pytest.mark.usefixtures("seeded_noise")
 def test_rows_per_person_that_are_counted_by_row_are_caught(planted: bool, make_schema: MakeSchema) -> None:
     """In a rehearsal of the whole pipeline. Fault: a cell holds the rows of its persons, with noise for one person."""
     schema = replace(make_schema((2, 2), max_rows=MANY_ROWS), synthetic_units=True)

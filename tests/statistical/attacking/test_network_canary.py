@@ -7,27 +7,28 @@ seeds, so an honest recipe passes always or never; on fresh seeds it would fail 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import network_game
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
+from network_game import CLAIM, Game
 
 from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
 from attacks.neighbours import Pair, worst_cases
 from benchmarks import mistakes
-from dpsynth import Cost, Schema
-from dpsynth.curator import PersonBatch, Training
+from dpsynth import SYNTHESIZERS, Cap, Schema
+from dpsynth.curator import PersonBatch
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.neural.ardm import Ardm
 from dpsynth.neural.gradients import ClippedGradients
+from dpsynth.neural.recipe import DpSgd
 from dpsynth.neural.vae import Vae
 
 OpenCurator = Callable[..., Any]
@@ -37,60 +38,26 @@ FloatVector = npt.NDArray[np.float64]
 ROWS = 100  # in the table, the planted person's not counted
 FITS = 160  # 60 on each table for the bound
 FEW = 80  # 30 on each: enough for mistakes that show in every fit
-CLAIM = Claim.of(Cost.zcdp(Fraction(1)), delta=1e-6)
 SMALL: dict[str, Any] = {"steps": 4, "hidden": 8, "rate": Fraction(1), "device": "cpu"}
 RECIPES = {"ardm": Ardm(**SMALL, looks=4), "vae": Vae(**SMALL, latent=2)}
 """Everybody is in every batch: nothing protects but the noise."""
 
+MANY_STEPS = {name: replace(recipe, steps=16) for name, recipe in RECIPES.items()}
+POISSON = {name: replace(recipe, steps=16, rate=Fraction(1, 1000)) for name, recipe in RECIPES.items()}
+"""Batches as for a table declared to be large: what they cost counts on who is in them being chance."""
+
 every_network = pytest.mark.parametrize("name", RECIPES)
 
 
+def test_every_network_of_the_registry_is_audited_here() -> None:
+    """`test_canary.py` and `test_one_run.py` leave these out and take all others."""
+    assert {name for name, make in SYNTHESIZERS.items() if isinstance(make(), DpSgd)} == RECIPES.keys()
+
+
 @pytest.fixture(autouse=True)
-def _quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsynth.models.network._CALIBRATION_ROWS", 100)
-
-
-@dataclass
-class Game:
-    """Fits a recipe and keeps, beside the model, how far each noisy sum went along the planted person's gradient."""
-
-    recipe: Any
-    schema: Schema
-    pair: Pair
-    open_curator: OpenCurator
-    seed: int = 0
-    along: list[float] = field(default_factory=list)
-
-    def __call__(self, frame: pd.DataFrame) -> Any:
-        self.along, honest = [], Training.noisy_sum
-
-        def noisy_sum(training: Training, question: ClippedGradients) -> FloatVector:
-            found = honest(training, question)
-            self.along.append(self._along(question, found, training.mechanism))
-            return found
-
-        curator = self.open_curator(frame, self.schema, seed=self.seed)
-        self.seed += 1
-        with mock.patch.object(Training, "noisy_sum", noisy_sum):
-            model = self.recipe.fit(curator, budget=CLAIM.cost)
-        return SimpleNamespace(model=model, along=tuple(self.along), measurements=model.measurements, coarse=())
-
-    def _along(self, question: ClippedGradients, found: FloatVector, mechanism: SampledGaussian) -> float:
-        """The log-likelihood ratio of a noisy sum, as well as it is known without the coins of the person."""
-        expected = self._sum(question, self.pair.bulk, 1)
-        mine = self._sum(question, self.pair.target[None], self.pair.counted)
-        return float((found - expected - mine / 2) @ mine) / mechanism.sigma**2
-
-    def _sum(self, question: ClippedGradients, codes: npt.NDArray[np.int32], copies: int) -> FloatVector:
-        """What these persons add on average over their coins."""
-        guesses = 2
-        rows = np.repeat(np.repeat(codes[:, None], copies, axis=1), guesses, axis=0)
-        batch = PersonBatch(
-            codes=np.ascontiguousarray(rows, dtype=np.int32),
-            present=np.ones(rows.shape[:2], dtype=bool),
-            coins=np.random.default_rng(7).integers(0, 2**63, len(rows)).astype(np.uint64),
-        )
-        return question.clipped_sum(batch, clip=1.0) / guesses
+def _quick() -> Iterator[None]:
+    with network_game.quick():
+        yield
 
 
 class Steps:
@@ -119,12 +86,24 @@ class Rows:
 
 @pytest.fixture
 def audit(open_curator: OpenCurator, make_schema: MakeSchema) -> Callable[..., CanaryResult]:
-    def work(name: str, attacker: Any = None, *, max_rows: int | None = None, fits: int = FITS) -> CanaryResult:
+    def work(
+        name: str,
+        attacker: Any = None,
+        *,
+        max_rows: int | None = None,
+        fits: int = FITS,
+        recipes: Mapping[str, DpSgd] = RECIPES,
+        which: str = "alone",
+        rows: int = ROWS,
+    ) -> CanaryResult:
         schema = make_schema((3, 2, 3), max_rows=max_rows)
-        pair = next(pair for pair in worst_cases(schema, rows=ROWS) if pair.name == "alone")
-        game = Game(RECIPES[name], schema, pair, open_curator)
+        pair = next(pair for pair in worst_cases(schema, rows=rows) if pair.name == which)
+        claim = CLAIM
+        if recipes is POISSON:
+            claim = Claim.of(recipes[name].cost(schema, promise=Cap.of(1, "1e-6"), share=Fraction(1)), delta=1e-6)
+        game = Game(recipes[name], schema, pair, open_curator, claim)
         reads = Steps() if attacker is None else attacker(pair)
-        found = play(pair, game, reads, claim=CLAIM, fits=fits)
+        found = play(pair, game, reads, claim=claim, fits=fits)
         print(f"{name}, {max_rows}: {found.hits} and {found.false_alarms} of {found.trials}, {fits} fits")
         return found
 
@@ -175,6 +154,27 @@ def clipped_by_row() -> AbstractContextManager[Any]:
     return mock.patch.object(ClippedGradients, "clipped_sum", clipped_sum)
 
 
+def composition_forgotten() -> AbstractContextManager[Any]:
+    """Each step gets noise as if it were the only one."""
+    honest = SampledGaussian.add_noise
+
+    def add_noise(self: SampledGaussian, total: FloatVector, *, rng: Any) -> FloatVector:
+        return total + (honest(self, total, rng=rng) - total) / self.steps**0.5
+
+    return mock.patch.object(SampledGaussian, "add_noise", add_noise)
+
+
+def batches_of_a_fixed_size(size: int = 128) -> AbstractContextManager[Any]:
+    """So many persons in every batch, drawn without replacement, whatever rate is accounted for; all if there are fewer."""
+
+    def batch(self: SampledGaussian, persons: int, *, rng: Any) -> npt.NDArray[np.bool_]:
+        chosen = np.zeros(persons, dtype=bool)
+        chosen[np.argsort(rng.words(persons))[:size]] = True
+        return chosen
+
+    return mock.patch.object(SampledGaussian, "batch", batch)
+
+
 @pytest.mark.slow
 @every_network
 @pytest.mark.parametrize(("mistake", "max_rows"), [(tenth_of_the_noise, None), (clipped_by_row, 6)])
@@ -186,6 +186,24 @@ def test_mistakes_of_training_are_caught(
 ) -> None:
     with mistake():
         assert audit(name, max_rows=max_rows, fits=FEW).exceeds
+
+
+@pytest.mark.slow
+@every_network
+def test_a_forgotten_composition_is_caught(name: str, audit: Callable[..., CanaryResult]) -> None:
+    with composition_forgotten():
+        assert audit(name, fits=FEW, recipes=MANY_STEPS, rows=10).exceeds
+
+
+@pytest.mark.slow
+@every_network
+def test_batches_of_a_fixed_size_are_caught_and_poisson_batches_keep_the_promise(
+    name: str, audit: Callable[..., CanaryResult]
+) -> None:
+    """On tables without anybody else, where no other gradient blurs the attacker's sight."""
+    assert not audit(name, fits=32, recipes=POISSON, which="nobody else").exceeds
+    with batches_of_a_fixed_size():
+        assert audit(name, fits=FEW, recipes=POISSON, which="nobody else").exceeds
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 every_recipe = pytest.mark.parametrize("name", [name for name in SYNTHESIZERS if name not in ("ardm", "vae")])
-"""Networks are attacked at their noisy sums, in `test_network_canary.py`."""
+"""Networks are attacked at their noisy sums, in `test_network_canary.py` and `test_network_mistakes.py`."""
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
 
 

@@ -321,8 +321,9 @@ def a_tenth_of_the_noise() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("seeded_noise")
 def test_mst_keeps_its_promise_on_real_rows_and_a_tenth_of_its_noise_does_not(tables: Any) -> None:
-    """Its noise is the system's: honest, one audit in 1,000 at most fails; with a tenth, 200 fits saw it with z > 6."""
+    """On fresh noise: honest, one audit in 1,000 at most fails; with a tenth, 200 fits saw it with z > 6."""
     records = tables.population(300, np.random.default_rng(0)).records
     mst = Rehearsal(records.schema, synthesizer="mst", epsilon=1, delta=1e-6)
     table = records.to_frame()
@@ -340,6 +341,7 @@ REASONS: set[Reason] = {"isolated", "extreme", "rare"}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("seeded_noise")
 def test_persons_with_several_rows_under_replace(tables: Any) -> None:
     """The whole path: numbers, missing values, stand-ins, persons with more rows than may count."""
     from dataclasses import replace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from time import perf_counter
+from time import process_time
 from typing import Any
 from unittest import mock
 
@@ -153,12 +153,12 @@ def test_many_tied_columns_are_quick() -> None:
     """Twelve columns of which each equals the one before: every row agrees in all or in none."""
     sizes = (4,) * 12
     rules = [f"not (c{i} == '{x}' and c{i + 1} != '{x}')" for i in range(11) for x in LETTERS]
-    started = perf_counter()
+    started = process_time()
     schema = schema_of(*rules, sizes=sizes)
     alone = worst_cases(schema, rows=3)[0]
     assert alone.target.tolist() == [3] * 12
     lineup(schema, persons=500, rows=10, rng=np.random.default_rng(0))
-    assert perf_counter() - started < 5
+    assert process_time() - started < 5
 
 
 def test_the_attacker_of_rows_sees_a_copy_where_constraints_forbid_the_last_cells() -> None:

@@ -235,6 +235,7 @@ def test_settings_out_of_range_are_refused(delta: float, confidence: float) -> N
         epsilon_lower_bound(5, 1, 10, delta=delta, confidence=confidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(300, 0, 300), (250, 50, 300), (60, 0, 300), (300, 240, 300), (180, 100, 300)])
 def test_a_bound_on_rho_is_below_what_the_rates_say(counts: tuple[int, int, int]) -> None:
     """Two ways to the same border: `tpr_bound` looks for the rate that a cost allows."""

@@ -18,7 +18,12 @@ from dpsynth.release import MANIFEST_FORMAT
 
 SCHEMA = Schema(table="t", columns=tuple(Column(name=n, type="boolean") for n in "abc"))
 COST = Cost.zcdp(Fraction(1, 8))
-MODEL = {"measurements": [{"columns": ["a"]}, {"columns": ["c", "b"]}, {"columns": ["gone"]}]}
+MADE = Schema(table="t", columns=tuple(Column(name=n, type="boolean") for n in ("c", "gone", "b", "a")))
+"""The release's own schema: the columns stand in another order there, and there is one more."""
+MODEL = {
+    "coarse": [{"column": 3, "groups": [0, 0]}],
+    "measurements": [{"columns": places} for places in ([3], [0, 2], [0, 1], [2, 4], [3, 4])],
+}
 
 
 def folder(where: Path, *, model: Any = MODEL, **changes: Any) -> Path:
@@ -26,6 +31,7 @@ def folder(where: Path, *, model: Any = MODEL, **changes: Any) -> Path:
     (where / "model").mkdir()
     (where / "synthetic.csv").write_text("a,b,c\ntrue,true,false\n", encoding="utf-8")
     (where / "model" / "model.json").write_text(json.dumps(model), encoding="utf-8")
+    (where / "schema.toml").write_text(MADE.to_toml(), encoding="utf-8")
     unit = SCHEMA.unit
     manifest = {
         "schema": MANIFEST_FORMAT,
@@ -33,7 +39,7 @@ def folder(where: Path, *, model: Any = MODEL, **changes: Any) -> Path:
         "cost": COST.to_json(),
         "files": {
             name: hashlib.sha256((where / name).read_bytes()).hexdigest()
-            for name in ("synthetic.csv", "model/model.json")
+            for name in ("synthetic.csv", "model/model.json", "schema.toml")
         },
     } | changes
     (where / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
@@ -42,9 +48,16 @@ def folder(where: Path, *, model: Any = MODEL, **changes: Any) -> Path:
 
 def test_a_release_tells_what_was_measured_and_what_it_cost(tmp_path: Path) -> None:
     known = known_of(folder(tmp_path), SCHEMA)
-    assert known.focal == (("a",), ("b", "c"))
+    assert known.focal == (("a", "b"), ("b", "c"))  # by name; single columns tell an attacker nothing about a record
     assert known.cost == COST
     assert "2 measured column sets" in known.note
+
+
+def test_another_program_keeps_its_model(tmp_path: Path) -> None:
+    known = known_of(folder(tmp_path, model={"kind": "rows only"}), SCHEMA)
+    assert known.focal == ()
+    assert known.cost == COST
+    assert "kept its model" in known.note
 
 
 def test_a_file_in_no_release_tells_nothing(tmp_path: Path) -> None:
@@ -87,7 +100,11 @@ def test_an_odd_cost_is_not_used(tmp_path: Path, cost: Any) -> None:
         {"measurements": 3},
         {"measurements": [3]},
         {"measurements": [{"columns": "ab"}]},
-        {"measurements": [{"columns": [["a"]]}]},
+        {"measurements": [{"columns": ["a", "b"]}]},
+        {"measurements": [{"columns": [0, 4]}]},
+        {"measurements": [{"columns": [0, -1]}]},
+        {"measurements": [{"columns": [0, True]}]},
+        {"measurements": [], "coarse": [{"column": 4}]},
     ],
 )
 def test_an_odd_model_is_not_used(tmp_path: Path, model: Any) -> None:
@@ -100,6 +117,9 @@ def test_files_that_are_not_those_of_the_manifest_are_not_used(tmp_path: Path) -
     synthetic = folder(tmp_path)
     (tmp_path / "model" / "model.json").write_text('{"measurements": []}', encoding="utf-8")
     assert "model" in known_of(synthetic, SCHEMA).note
+    (tmp_path / "model" / "model.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    (tmp_path / "schema.toml").write_text(SCHEMA.to_toml(), encoding="utf-8")
+    assert "the schema beside" in known_of(synthetic, SCHEMA).note
     synthetic.write_text("a,b,c\n", encoding="utf-8")
     known = known_of(synthetic, SCHEMA)
     assert (known.focal, known.cost) == ((), None)
@@ -109,7 +129,7 @@ def test_files_that_are_not_those_of_the_manifest_are_not_used(tmp_path: Path) -
 def test_another_unit_gives_no_ceilings(tmp_path: Path) -> None:
     known = known_of(folder(tmp_path, unit={"entity": "household", "max_rows": 9, "neighbours": "replace"}), SCHEMA)
     assert known.cost is None
-    assert known.focal == (("a",), ("b", "c"))
+    assert known.focal == (("a", "b"), ("b", "c"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from attacks.linkage import TORN, WORST, same_row
+from attacks.linkage import TORN, WORST, one_moved, same_row
 from dpsynth import Records
 
 
@@ -22,6 +22,20 @@ def test_links_across_torn_columns_by_hand() -> None:
             one, other = differs[:, first].sum(axis=1), differs[:, ~first].sum(axis=1)
             near, too = one == one.min(), other == other.min()
             assert found[number, row] == pytest.approx((near & too).sum() / (near.sum() * too.sum()))
+
+
+@pytest.mark.parametrize(("columns", "codes", "offered"), [(2, 2, 1), (3, 1, 64), (5, 3, 65), (8, 2, 200), (9, 40, 7)])
+def test_moving_one_column_is_a_shortcut_and_nothing_else(columns: int, codes: int, offered: int) -> None:
+    """Rows that agree nowhere and rows that agree everywhere among them, in blocks of several sizes."""
+    rng = np.random.default_rng(columns)
+    rows, table = rng.integers(codes, size=(450, columns)), rng.integers(codes, size=(offered, columns))
+    rows[:5], rows[5:10] = codes + 1, table[0]
+    for _ in range(3):
+        first = rng.random(columns) < 0.5
+        first[:2] = True, False
+        moved = first ^ np.eye(columns, dtype=bool)
+        both = moved.any(axis=1) & ~moved.all(axis=1)
+        assert np.array_equal(one_moved(rows, table, first)[both], same_row(rows, table, moved[both]))
 
 
 def torn(tables: ModuleType, sample, synthetic: Records):

@@ -78,6 +78,7 @@ def ruled() -> Schema:
     return Schema(table="ruled", columns=columns, constraints=tuple(Constraint(rule=rule) for rule in rules))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", ALL, ids=lambda one: one.id)
 def test_planted_rows_keep_the_constraints(planted: Planted) -> None:
     """Invented persons, what is made of them, and what a setting makes of both."""

@@ -355,6 +355,7 @@ def test_the_parts_of_the_runs_are_apart_and_cover_all() -> None:
     assert not coins.inside[absent, 1].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neighbours", ["add_remove", "replace"])
 def test_targets_are_in_or_out_and_everybody_else_is_in(
     neighbours: str, make_schema: MakeSchema, make_frame: Any

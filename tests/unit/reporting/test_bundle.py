@@ -16,6 +16,7 @@ import signers
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from signers import CONTROLLER, DEPUTY, STRANGER
 
+from dpsynth.cli.main import run
 from dpsynth.errors import IntegrityError
 from dpsynth.release import STATEMENTS, Checked, Release, sha256
 from reports import Policy, bundle, intoto
@@ -97,6 +98,7 @@ def test_a_changed_release_is_not_signed(release: Release) -> None:
         bundle.sign(release, CONTROLLER)
 
 
+@pytest.mark.slow
 def test_every_file_counts(builder: ModuleType, release: Release) -> None:
     """A byte of any file, at its beginning, middle or end; with and without a manifest that was made to fit."""
     attest(builder, release)
@@ -223,6 +225,22 @@ def test_a_policy_under_a_shipped_name_is_not_believed(builder: ModuleType, tmp_
     text = (signers.HEAD + signers.RULES + signers.ASKS).replace('"ours"', '"internal-test"')
     release = signers.release(tmp_path / "two", builder.internal(), Policy.parse(text), builder.TODAY)
     assert "calls itself internal-test" in said(verify(release).problems)
+
+
+def test_the_policy_that_another_version_shipped_is_not_taken_for_a_forgery(
+    builder: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word in a shipped policy may change later: a release of its day stays honest, and is judged by one that is named."""
+    text = (signers.HEAD + signers.RULES).replace('"ours"', '"internal-test"')
+    old = builder.internal({"tool.version": builder.declared("0.0.9")})
+    release = signers.release(tmp_path / "two", old, Policy.parse(text), builder.TODAY)
+    found = verify(release)
+    assert found.problems == ()
+    assert "called internal-test, and another version of this program" in said(found.not_checked)
+    assert run(["gate", str(release.folder)]) == 2
+    assert "give --policy" in capsys.readouterr().err
+    assert run(["gate", str(release.folder), "--policy", "internal-test"]) in (0, 1, 4)
+    assert "not checked: what the evidence says in the program's own words" in capsys.readouterr().err
 
 
 # ---- in-toto ---------------------------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ def test_only_a_listed_class_can_stand_at_a_path(builder: ModuleType, path: str)
     evidence = builder.internal()
     if path.startswith("ledger.amendments"):
         evidence = Evidence({"ledger": {"amendments": [{}]}})
-    if path.startswith("ledger.anchors"):
-        evidence = Evidence({"ledger": {"anchors": [{}]}})
+    if path.startswith(("ledger.anchors", "ledger.others")):
+        evidence = Evidence({"ledger": {path.split(".")[1].removesuffix("[]"): [{}]}})
     if path.startswith("guarantee.curve"):
         evidence = Evidence({"guarantee": {"curve": [{}]}})
     if path.startswith("discovery"):

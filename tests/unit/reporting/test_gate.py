@@ -12,7 +12,9 @@ import pytest
 
 from dpsynth.errors import IntegrityError, UsageError
 from reports import Evidence, Leaf, Policy, Report, RuleResult, Verdict, decide
-from reports.gate import CHECKS, EXIT_CODES, WORST_FIRST, judge
+from reports.gate.checks import CHECKS
+from reports.gate.rules import judge
+from reports.gate.verdict import EXIT_CODES, WORST_FIRST
 from reports.policy import Rule
 
 HEAD = 'schema = "dpsynth.policy/1"\nname = "p"\nversion = "1"\nreason = "because"\n'
@@ -398,14 +400,17 @@ def test_checks_in_code_hold_under_every_policy(
     assert verdict.state == state
     assert found(verdict, check).state == state
     assert found(verdict, check).origin == "code"
-    assert [rule.id for rule in verdict.open] == [check]
+    also = ["implementation.learned"] if path == "columns[1].source" else []  # its domain is not said to be unprotected
+    assert [rule.id for rule in verdict.open] == [check, *also]
 
 
 def test_every_check_is_tried_above(builder: ModuleType) -> None:
     verdict = builder.release_verdict(builder.internal())
     ids = {rule.id for rule in verdict.rules if rule.origin == "code"}
     elsewhere = {"disclosure.edition", "attacks.within_bound", "guarantee.claimed", "ledger.amended"}
-    assert len(ids) == len(CHECKS) - 2, "two look only where the policy names a ledger: test_pinned_ledger.py"
+    assert len(ids) == len(CHECKS) - 4, (
+        "two look only where the policy names a ledger, two at unknown recipes or new knowledge: test_agreement.py"
+    )
     assert ids == {check for check, *_ in WOUNDS} | elsewhere
 
 

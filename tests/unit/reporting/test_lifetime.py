@@ -117,6 +117,30 @@ def test_the_internal_edition_draws_every_charge(builder: ModuleType) -> None:
     assert "stroke-dasharray" in drawn(builder, {"seq": 6, "spent_before_epsilon": 0.7}, "internal", unknown)
 
 
+def test_of_a_long_ledger_the_latest_entries_stand_at_their_own_numbers(builder: ModuleType) -> None:
+    """The history is cut to its latest moments: the day of the first one shown must not stand under entry 0."""
+    told = [
+        {
+            "seq": builder.ledger_fact(seq),
+            "time": builder.ledger_fact(f"2026-0{day}-01T00:00:00.000000Z"),
+            "epsilon": builder.ledger_fact(epsilon),
+            "limit": builder.ledger_fact(2.0),
+        }
+        for seq, day, epsilon in ((1200, 3, 0.5), (1300, 4, 0.7), (1400, 5, 1.0))
+    ]
+    part = drawn(builder, {"seq": 1400, "spent_before_epsilon": 0.7}, "internal", told)
+    assert "from entry 1,200 to entry 1,400" in part
+    edges = re.findall(r'<text x="([\d.]+)"[^>]*>(entry [\d,]+|2026-\d\d-\d\d)</text>', part)
+    assert [words for _, words in edges] == ["entry 1,200", "2026-03-01", "entry 1,400", "2026-05-01"]
+    assert edges[0][0] == edges[1][0] == "12"
+    steps = [
+        float(x)
+        for x in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="[\d.]+" fill="#c9d9e8"', part)
+    ]
+    assert 12.0 in steps
+    assert 153.0 in steps, "the middle of the three stands in the middle"
+
+
 @pytest.mark.parametrize("changed", [{"seq": 0}, {"cap_epsilon": 1e-6}, {"spent_epsilon": 3.0}, {"seq": 10**6}])
 def test_odd_ledgers_are_drawn_inside_their_frame(builder: ModuleType, changed: dict[str, Any]) -> None:
     part = drawn(builder, changed)

@@ -68,7 +68,7 @@ KINDS = ("pass", "fail", "integrity", "internal", "hostile")
 @pytest.mark.slow
 def test_every_page_can_be_made_whatever_is_missing(builder: ModuleType) -> None:
     """A gap gives a page that says what is missing, never a page that is missing."""
-    whole = builder.internal()
+    whole = builder.internal(columns=builder.COLUMNS[:1])
     for path, leaf in whole.leaves():
         if re.search(r"\[[1-9]", path):  # the first row of a table stands for the others
             continue
@@ -321,7 +321,14 @@ def test_no_source_or_output_claims_too_much(builder: ModuleType) -> None:
     assert len(texts) > 8
     for module in (
         "render/words.py",
-        "gate.py",
+        "gate/checks.py",
+        "gate/completeness.py",
+        "gate/consistency.py",
+        "gate/guarantee.py",
+        "gate/ledger.py",
+        "gate/attacks.py",
+        "gate/people.py",
+        "gate/rules.py",
         "paths.py",
         "controls.py",
         "registry.py",

@@ -89,6 +89,81 @@ def test_evidence_that_does_not_say_is_incomplete(builder: ModuleType, path: str
         assert verdict.state == "incomplete"
 
 
+# ---- several ledgers -----------------------------------------------------------------------------------------------
+
+
+def joined(builder: ModuleType, *others: dict[str, Any], **facts: Any) -> Evidence:
+    """Evidence of a release that was charged to these ledgers too; `facts` are of the one that is shown."""
+    tree = builder.joined(builder.tree(), *others)
+    tree["ledger"] |= {name: builder.ledger_fact(value) for name, value in facts.items()}
+    return Evidence(tree).with_disclosure()
+
+
+@pytest.mark.parametrize(
+    ("id", "population", "others", "state"),
+    [
+        (ID, PEOPLE, [{}], "needs_human"),  # the pinned one is shown, and another one hides who knows what
+        ("new", "others", [{"ledger_id": ID, "population": PEOPLE}], "needs_human"),  # the pinned one is not shown
+        ("new", "others", [{"ledger_id": "fresh", "population": PEOPLE}], "needs_human"),
+        (ID, PEOPLE, [{"ledger_id": "fresh", "population": PEOPLE}], "needs_human"),  # two for the same people
+        ("new", "others", [{}], "fail"),  # none is that of the people
+        ("new", "others", [{"ledger_id": ID}], "fail"),
+        (ID, PEOPLE, [{"population": None}], "incomplete"),
+        (ID, PEOPLE, [{"ledger_id": None}], "incomplete"),
+    ],
+)
+def test_of_several_ledgers_the_named_one_has_to_be_charged_and_the_others_are_for_a_person(
+    builder: ModuleType, id: str, population: str, others: list[dict[str, Any]], state: str
+) -> None:
+    evidence = joined(builder, *others, ledger_id=id).with_leaf("source.population", builder.declared(population))
+    verdict = judged(builder, pinned(), evidence)
+    assert found(verdict, "ledger.pinned").state == verdict.state == state
+
+
+def test_no_ledger_that_was_charged_can_be_left_out(builder: ModuleType) -> None:
+    whole = joined(builder, {}, {"ledger_id": "third"})
+    assert judged(builder, pinned(), whole).state == "needs_human"
+    for rows in (whole.rows("ledger.others")[:1], whole.rows("ledger.others")[1:], ()):
+        tree = dict(whole.tree)
+        tree["ledger"] = {**whole.section("ledger"), "others": rows}
+        assert judged(builder, pinned(), Evidence(tree)).state == "integrity"
+        assert judged(builder, pinned(), Evidence(tree).with_leaf("ledger.ledgers", None)).state == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        (f"1:{ROOT}", "pass"),
+        (f"1:{'22' * 32}", "integrity"),
+        (f"0:{ROOT}", "incomplete"),
+        ("x", "incomplete"),
+        (None, "incomplete"),
+    ],
+)
+def test_an_anchor_is_looked_for_in_the_ledger_that_the_policy_names(
+    builder: ModuleType, told: str | None, state: str
+) -> None:
+    """Also where another one looks worse, and is the one that is shown."""
+    other = {"ledger_id": ID, "population": PEOPLE} | ({} if told is None else {"anchor": told})
+    evidence = joined(builder, other, ledger_id="new").with_leaf("source.population", builder.declared("others"))
+    assert found(judged(builder, pinned(anchor=(1, ROOT)), evidence), "ledger.anchor").state == state
+
+
+def test_a_raise_in_any_of_them_counts(builder: ModuleType) -> None:
+    silent = Policy.parse(signers.HEAD + NAMED.replace("amenders", "[ledger]\namenders") + signers.RULES)
+    for signed, state in (
+        ((), "pass"),
+        ((SIGNED,), "pass"),
+        (("unsigned",), "needs_human"),
+        (("33" * 32,), "needs_human"),
+    ):
+        assert judged(builder, silent, joined(builder, {"signed": signed})).state == state
+        lost = joined(builder, {"signed": signed}).with_leaf("ledger.others[0].signed", None)
+        assert judged(builder, silent, lost).state == "incomplete"
+    emptied = joined(builder, {"signed": ("unsigned",)}).with_leaf("ledger.others[0].signed", builder.ledger_fact(()))
+    assert judged(builder, silent, emptied).state == "integrity"
+
+
 # ---- anchors -------------------------------------------------------------------------------------------------------
 
 

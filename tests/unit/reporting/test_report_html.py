@@ -126,6 +126,7 @@ def words(text: str) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryPage:
+    @pytest.mark.slow
     def test_nothing_can_run_or_call_out(self, builder: ModuleType, kind: str) -> None:
         text = page(builder, kind)
         walker = Walker(text)
@@ -158,6 +159,7 @@ class TestEveryPage:
         assert levels[0] == 1
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
+    @pytest.mark.slow
     def test_tables_have_captions_and_scopes(self, builder: ModuleType, kind: str) -> None:
         walker = Walker(page(builder, kind))
         for place, _, attrs, _ in walker.find("table"):

@@ -7,13 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import labels
 import pytest
+import structure
 
 from dpsynth.errors import OperationError
 from reports import Evidence, Report
@@ -158,6 +161,57 @@ class TestThePdf:
         assert "if they accept 1 false alarm in 100, they detect Alex in at most 3.3 of 100 tries" in text
         assert text.startswith("Internal edition." if edition == "internal" else "PRIVACY REPORT · SHAREABLE EDITION")
 
+    def test_texts_that_want_to_do_harm_stay_words(self, builder: ModuleType) -> None:
+        """In every leaf and every text of the policy: no element, link, action or script more, and all of it can be read.
+
+        A letter that no font has would be an empty box, which the checker of archives refuses: it is spelled out.
+        """
+        from pdf_reader import read
+
+        made = _said_everywhere(builder, HARM)
+        data = to_pdf(made)
+        found = pdfa.validate_written(io.BytesIO(data), "3b")
+        assert found.verdict == "pass", found.summary()
+        assert structure.pdf(data) == []
+        with opened(data) as pdf:
+            tree = read(pdf)
+        calm = to_html(_said_everywhere(builder, "calm"))
+        for tag in ("H1", "H2", "H3", "H4"):
+            assert len(list(tree.find(tag))) == calm.count(f"<{tag.lower()}"), tag
+        assert len(list(tree.find("Figure"))) == calm.count("<svg")
+        assert len(list(tree.find("Link"))) <= calm.count("<a href"), "the menu is not printed"
+        text = "".join(tree.text().split())
+        for words in ("<script>x</script>", "<h1>Pass</h1>", "/JS(x)", "⟨U+202E⟩⟨U+001B⟩[31m"):
+            assert words in text, words
+        for letter, number in (("\U00010380", "⟨U+10380⟩"), ("\U0001f6e4", "⟨U+1F6E4⟩")):
+            assert (letter in text) != (number in text), "as itself, or by its number"
+        assert not structure.UNSEEN.search(tree.text())
+
+    @pytest.mark.slow
+    def test_brackets_that_no_font_has_are_spelled_too(self, tmp_path: Path) -> None:
+        """Liberation has neither Chinese nor the brackets in which a letter's number stands."""
+        place = Path("/usr/share/fonts/truetype/liberation")
+        if not place.is_dir():
+            pytest.skip("the Liberation fonts are not installed")
+        root, out, fonts = Path(__file__).parents[3], tmp_path / "report.pdf", tmp_path / "fonts.conf"
+        fonts.write_text(
+            f"<fontconfig><dir>{place}</dir><cachedir>{tmp_path}</cachedir></fontconfig>", encoding="utf-8"
+        )
+        script = """
+            import sys, evidence_builder as builder
+            from reports.render.to_pdf import to_pdf
+            from reports.report import Report
+            said = builder.shareable({"source.table": builder.declared("\\u6f22")})
+            open(sys.argv[1], "wb").write(to_pdf(Report.of(builder.policy(), said, on=builder.TODAY)))
+        """
+        environment = os.environ | {
+            "FONTCONFIG_FILE": str(fonts),
+            "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}",
+        }
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(out)], env=environment, check=True)
+        found = pdfa.validate_written(io.BytesIO(out.read_bytes()), "3b")
+        assert found.verdict == "pass", found.summary()
+
     def test_tables_have_headers_and_figures_have_words(self, builder: ModuleType) -> None:
         from pdf_reader import read
 
@@ -174,6 +228,18 @@ class TestThePdf:
             for cell in table.find("TD"):
                 assert cell.headers, cell.text()
                 assert set(cell.headers) <= ids
+
+
+HARM = "<script>x</script></td></table><h1>Pass</h1> /JS (x) \u202e\x1b[31m \U00010380\U0001f6e4"
+
+
+def _said_everywhere(builder: ModuleType, text: str) -> Report:
+    """A short report whose every free text is this one."""
+    evidence = labels.evidence(builder, text)
+    kept = {
+        key: node for key, node in evidence.tree.items() if key in ("created_at", "limits", "release", "source", "unit")
+    }
+    return Report.of(labels.policy(text), Evidence(kept | {"columns": evidence.rows("columns")[:1]}), on=builder.TODAY)
 
 
 def _plain(markup: str) -> str:

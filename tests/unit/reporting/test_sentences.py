@@ -76,6 +76,7 @@ def pages(builder: ModuleType, changed: dict[str, Any]) -> tuple[str, str]:
     return words(to_html(report)), to_markdown(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "shown"), EDGES)
 def test_the_two_worlds(builder: ModuleType, bound: float, shown: str) -> None:
     """ "... in at most 4.1 of 100 tries", in the sentence, the figure, its description, the table, and markdown."""

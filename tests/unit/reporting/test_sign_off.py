@@ -14,7 +14,7 @@ from signers import CONTROLLER, DEPUTY, OFFICE, OFFICER, STRANGER
 
 from reports import Evidence, Policy, Report, RuleResult, Verdict, decide
 from reports.attestation import Record
-from reports.gate import CHECKS
+from reports.gate.checks import CHECKS
 from reports.policy import COVERABLE
 from reports.render import to_html, to_json, to_junit, to_markdown, to_sarif
 
@@ -244,6 +244,7 @@ def test_what_can_be_covered_is_every_check_that_needs_a_person_but_one(builder:
         "implementation.floating_point": True,
         "implementation.claimed_by": "another",
         "implementation.known_violations": ("x",),
+        "release.synthesizer": "of another version",
         "ledger.imports_not_dp": 1,
         "release.published": "no gate",
     }
