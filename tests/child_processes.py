@@ -23,6 +23,14 @@ class Child:
         os.close(writer)
         self._reader = reader
 
+    def word(self) -> str:
+        """The next thing that it says, whole, however much it has said by then."""
+        said = b""
+        while not said.endswith(b" "):
+            said += (letter := os.read(self._reader, 1))
+            assert letter, "it has ended"
+        return said.decode().strip()
+
     def wait(self) -> tuple[int, list[str]]:
         """Exit code (minus the signal if it was killed) and the words."""
         words = self.wait_words()

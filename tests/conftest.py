@@ -7,7 +7,9 @@ used, so that a module that does not import breaks its own tests only.
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 
 settings.register_profile("dpsynth", deadline=None, derandomize=True)  # the same examples on every machine, slow or not
 settings.load_profile("dpsynth")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole releases and many draws are slow as a whole: `make check` leaves them to `make test`."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in ("end_to_end", "statistical"):
+            item.add_marker("slow")
 
 
 class SeededRng:
@@ -112,7 +122,33 @@ def open_curator(
         return Curator.of_frame(frame, schema, reservation, holdout=holdout)
 
 
+SOURCES: dict[str, tuple[str, ...]] = {
+    "SystemRng": ("dpsynth.counting.layout", "dpsynth.curator"),
+    "sampling_generator": ("dpsynth.fakes", "dpsynth.rehearsal", "dpsynth.synthetic", "reports.pipeline"),
+}
+"""The modules that make a source of randomness, by its name."""
+
+
+@pytest.fixture
+def seeded_noise(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
+    """Noise, secret coins and drawn rows of this process follow from seeds, a new one for each source that is made.
+
+    For tests that judge what noise did: they pass always or never, and say how rarely a fresh seed would fail them.
+    """
+    seeds = itertools.count()
+    doubles = {
+        "SystemRng": lambda: SeededRng(next(seeds)),
+        "sampling_generator": lambda: np.random.default_rng(next(seeds)),
+    }
+    for name, modules in SOURCES.items():
+        for module in modules:
+            monkeypatch.setattr(f"{module}.{name}", doubles[name])
+    return SOURCES
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "rewinds: puts older or forged ledgers in place, so no witness may remember one")
 
 

@@ -180,8 +180,9 @@ def test_out_is_written_once(small: Any) -> None:
 # ---- our own -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_an_honest_recipe_is_not_contradicted(small: Any) -> None:
-    """It fails with a chance of at most 1 in 1,000; whether the fits suffice to say so depends on its noise."""
+    """On fresh noise it fails with a chance of at most 1 in 1,000; whether the fits suffice to say so depends on its noise."""
     assert audit(small, "--synthesizer", "independent", "--json", *ALONE, epsilon=3, fits=200) in (0, 4)
     found = items(small)
     assert {"worst_case.alone.noisy_counts", "worst_case.alone.rows", "one_run.noisy_counts"} <= found.keys()
@@ -217,6 +218,7 @@ class Broken(Marginals):
 
 
 @pytest.mark.parametrize(("how", "code"), [("copies", 1), ("greedy", 7)])
+@pytest.mark.usefixtures("seeded_noise")
 def test_broken_recipes_are_caught(small: Any, monkeypatch: pytest.MonkeyPatch, how: str, code: int) -> None:
     monkeypatch.setitem(SYNTHESIZERS, "broken", lambda: Broken(how))
     assert audit(small, "--synthesizer", "broken", "--json", *ALONE, epsilon=2, fits=160) == code
@@ -226,6 +228,7 @@ def test_broken_recipes_are_caught(small: Any, monkeypatch: pytest.MonkeyPatch, 
         assert found["worst_case.alone.noisy_counts"]["status"] != "fail"  # what was measured is honest
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_too_little_noise_is_caught(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = DiscreteGaussian.add_noise
 
@@ -238,8 +241,9 @@ def test_too_little_noise_is_caught(small: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("seeded_noise")
 def test_real_persons_are_attacked_with_data(case: Any) -> None:
-    """A recipe that copies rows is caught on the real table, too; the result is for internal eyes."""
+    """The result is for internal eyes. On fresh noise each audit fails with a chance of at most 1 in 1,000."""
     out = case.folder / "audit.json"
     words = (
         "--synthesizer",

@@ -58,6 +58,9 @@ BEFORE: dict[str, tuple[int, Callable[..., object], tuple[object, ...]]] = {
     "policy missing": (2, lambda case: None, ("--policy", "nowhere.toml")),
     "output exists": (2, lambda case: case.out.mkdir(), ()),
     "output folder missing": (2, lambda case: None, ("--out", "/nonexistent/place/out")),
+    "output name too long": (2, lambda case: None, ("--out", f"/tmp/{'o' * 300}")),
+    "delta too small for a float": (2, lambda case: None, ("--delta", "1e-400")),
+    "delta of a fraction of nothing": (2, lambda case: None, ("--delta", "1/0")),
     "unknown option": (2, lambda case: None, ("--sed", 1)),
 }
 
@@ -180,6 +183,16 @@ def test_missing_ledger(case) -> None:  # type: ignore[no-untyped-def]
     assert "ledger create" in case.stderr
 
 
+@pytest.mark.parametrize(
+    "words", ["gate {0}", "verify {0}", "report {0} --out r.html", "ledger show {0}", "sample {0} --rows 1 --out r.csv"]
+)
+def test_a_path_that_is_too_long_is_bad_input(case, words: str) -> None:  # type: ignore[no-untyped-def]
+    assert case(*words.format("/tmp/" + "x" * 300).split()) == 2
+    assert one_sentence(case.stderr)
+    assert case.release("--ledger", "/tmp/" + "x" * 300) == 2
+    assert case.extract().attempts == 0
+
+
 HOSTILE = ["<script>alert(1)</script>", "=HYPERLINK(1)", "a|b`c*", "-1+1", "x" * 300]
 
 
@@ -256,7 +269,7 @@ def test_a_polite_request_to_end_leaves_no_rows_behind(case, tmp_path: Path, pol
         [sys.executable, "-c", script, *map(str, words)],
         capture_output=True,
         check=False,
-        timeout=50,
+        timeout=300,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     assert ended.returncode == 130, ended.stderr

@@ -108,10 +108,10 @@ WORD = "Zq7canary"
 """The beginning of every text that is planted: what follows it says where."""
 VALUES = {
     "who": f"{WORD}-who",
-    "age": "8675309417",
+    "age": "86753094178675",
     "town": f"{WORD}-town",
     "ward": f"{WORD}-ward",
-    "cost": "77345112.25",
+    "cost": "77345112867530.25",
     "stage": f"{WORD}-stage",
     "seen": "1871-07-23",
     "told": "1872-08-24T11:22:33",
@@ -119,7 +119,11 @@ VALUES = {
     "mail": f"{WORD}@mail.invalid",
     "note": f"{WORD} called about the bill",
 }
-"""A row that nobody else is like: each cell is undeclared, out of bounds, or dropped."""
+"""A row that nobody else is like: each cell is undeclared, out of bounds, or dropped.
+
+A million noisy digits are searched, so numbers are as long as a float holds: twelve digits come up by chance once in a
+million runs, eight would once in a hundred.
+"""
 PLACES = {"folder": "folder", "file": "file", "user": "user", "home": "home", "host": "host", "temporary": "temporary"}
 
 
@@ -195,7 +199,7 @@ def seen(texts: tuple[str, ...], files: dict[str, bytes]) -> list[str]:
     ]
 
 
-ROW = (WORD, *(text for text in VALUES.values() if WORD not in text), "8675309", "77345112")
+ROW = (WORD, *(text for text in VALUES.values() if WORD not in text), VALUES["age"][:12], VALUES["cost"][:12])
 SURROUNDINGS = tuple(place(name) for name in PLACES)
 
 

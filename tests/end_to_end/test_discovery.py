@@ -87,7 +87,7 @@ def evidence_of(out: Path) -> Evidence:
 @pytest.mark.slow
 def test_a_release_with_an_open_schema(visits) -> None:  # type: ignore[no-untyped-def]
     frame(3000).to_csv(visits.data, index=False)
-    assert visits.release("--holdout", "0.4", "--synthesizer", "mst", epsilon=2) in (1, 4), visits.stderr
+    assert visits.release("--holdout", "0.4", "--synthesizer", "mst", epsilon=2) in (0, 1, 3, 4), visits.stderr
     release = visits.out / "release"
     schema, evidence = Schema.load(release / "schema.toml"), evidence_of(visits.out)
     assert not schema.is_open

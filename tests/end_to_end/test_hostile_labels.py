@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,9 +114,10 @@ def test_progress_on_a_terminal_takes_a_name_as_it_is(monkeypatch: pytest.Monkey
     """A name in brackets is no markup: rich would colour it, link it, or fail in the middle of a release that is charged."""
     said = Terminal()
     monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setenv("TERM", "xterm")  # on a terminal without colours and cursor no spinner turns
+    monkeypatch.setenv("COLUMNS", "100")
     with talk.progress() as report:
-        report(f"discovering values of {name}")
-        time.sleep(0.25)
+        report(f"discovering values of {name}")  # shown at the latest when the spinner ends
     assert f"discovering values of {talk.clean(name)} ..." in said.getvalue()
     assert "\x1b]8" not in said.getvalue()
 

@@ -11,7 +11,7 @@ import pytest
 from dpsynth import Ledger, LedgerExtract
 from dpsynth.privacy import tpr_bound
 from dpsynth.signing import create_key, load_key
-from reports.collect import lifetime_loss
+from reports.collect.risk import lifetime_loss
 
 Case = Any
 
@@ -74,6 +74,28 @@ def test_all_are_charged_and_the_worst_is_shown(joined: Case) -> None:
     assert joined("ledger", "verify", other, "--against", manifest) == 5
 
 
+def test_a_policy_that_names_one_of_them_asks_a_person_about_the_others(joined: Case) -> None:
+    """And finds its own ledger, and the head in it, where another one is shown because it looks worse."""
+    both, clinic, school = joined.folder / "both", joined.ledger, joined.folder / "school"
+    root = Ledger.open(clinic).entries()[0]
+    policy = joined.folder / "pinned.toml"
+    policy.write_text(
+        'schema = "dpsynth.policy/1"\nname = "pinned"\nversion = "1"\nreason = "r"\n[ledger]\n'
+        f'id = "{Ledger.open(clinic).ledger_id}"\npopulation = "test"\nanchor = {{ seq = 0, head = "{root.hash}" }}\n'
+        '[[rule]]\nid = "e"\nevidence = "guarantee.epsilon"\nstage = "release"\nat_most = 2.0\nreason = "r"\n',
+        encoding="utf-8",
+    )
+    assert release(joined, both, clinic, school, policy=str(policy)) == 3, joined.stderr
+    verdict = json.loads((joined.out / "release" / "verdict.json").read_text())
+    states = {rule["id"]: rule["status"] for rule in verdict["rules"]}
+    assert (states["ledger.pinned"], states["ledger.anchor"]) == ("needs_human", "pass")
+    assert "charged to 3 ledgers, and the policy names one of them" in joined.stderr
+    page = (joined.out / "release" / "report.html").read_text()
+    assert Ledger.open(school).ledger_id in page
+    assert "Other ledgers that were charged in full" in page
+    assert joined("verify", joined.out) == 0, joined.stdout
+
+
 def test_the_poorest_decides_for_all(joined: Case) -> None:
     both, clinic, school = joined.folder / "both", joined.ledger, joined.folder / "school"
     assert release(joined, both, clinic, school, epsilon="1.6") == 7
@@ -108,7 +130,7 @@ def test_a_raise_of_any_of_them_is_judged(joined: Case) -> None:
     evidence = json.loads((joined.out / "release" / "evidence.json").read_text())
     assert evidence["ledger"]["ledger_id"]["v"] == Ledger.open(joined.ledger).ledger_id
     assert evidence["ledger"]["raised"]["v"] == 0
-    assert evidence["ledger"]["raised_elsewhere"]["v"] == [public.fingerprint]
+    assert [row["signed"]["v"] for row in evidence["ledger"]["others"]] == [[public.fingerprint]]
     verdict = json.loads((joined.out / "release" / "verdict.json").read_text())
     assert {rule["id"]: rule["status"] for rule in verdict["rules"]}["ledger.amended"] == "needs_human"
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,11 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+from child_processes import Child
 
-from dpsynth import Cap, IntegrityError, Release
-from dpsynth.curator import Training
+from dpsynth import Cap, IntegrityError, Ledger, Release
+from dpsynth.curator import Curator, Training
+from dpsynth.models.network import NetworkModel
 from dpsynth.neural import recipe
 from reports.evidence import Evidence
 from reports.gate import decide
@@ -160,6 +165,64 @@ def test_a_training_that_was_killed_half_way_stays_charged_and_does_not_run_agai
     assert not case.out.exists()
 
 
+KILLED_AT = {
+    "the first count": (Curator, "measure", 1),
+    "the first step": (Training, "noisy_sum", 1),
+    "the second step": (Training, "noisy_sum", 2),
+    "the third step": (Training, "noisy_sum", 3),
+    "the last step": (Training, "noisy_sum", 4),
+    "calibration": (NetworkModel, "calibrated", 1),
+}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_anywhere_stays_charged_and_does_not_run_again(case: Any) -> None:
+    """By SIGKILL: nobody gets to say anything, and the ledger holds all the same."""
+    ledger = case.folder / "large.ledger"
+    create = ("ledger", "create", ledger, "--population", "p", "--epsilon", 20, "--delta", "1e-6", "--unit", "person")
+    assert case(*create) == 0
+
+    def release(job: str, out: Path) -> int:
+        code: int = case(
+            "release", case.data, "--schema", case.schema, "--ledger", ledger, "--epsilon", 1, "--delta", "1e-6",
+            "--synthesizer", "ardm", "--no-gate", "--job-id", job, "--out", out,
+        )  # fmt: skip
+        return code
+
+    def dying(job: str, owner: type, name: str, calls: int) -> Callable[[Callable[[str], None]], None]:
+        def work(say: Callable[[str], None]) -> None:
+            import torch
+
+            torch.set_num_threads(1)  # the threads of the parent are not here
+            left, honest = calls, getattr(owner, name)
+
+            def call(*args: Any, **words: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return honest(*args, **words)
+
+            setattr(owner, name, call)
+            say(str(release(job, case.folder / job.replace(" ", "-"))))
+
+        return work
+
+    order, each = Cap.of(20, "1e-6").order, None
+    for number, (job, point) in enumerate(KILLED_AT.items(), start=1):
+        assert Child(dying(job, *point)).wait() == (-signal.SIGKILL, []), job
+        out = case.folder / job.replace(" ", "-")
+        assert not out.exists()
+        charged = Ledger.open(ledger).extract().charged
+        each = each or charged.at(order)
+        assert each > 0
+        assert abs(charged.at(order) - number * each) <= number  # whole, whenever it was; curves are rounded up
+        assert release(job, out) == 7
+        assert "job" in case.stderr
+        assert Ledger.open(ledger).extract().charged == charged
+    assert case("ledger", "verify", ledger) == 0
+
+
 def test_a_damaged_network_is_not_read(case: Any) -> None:
     assert case.release("--no-gate", "--synthesizer", "ardm") == 0, case.stderr
     release = Release.open(case.out)
@@ -188,7 +251,9 @@ def test_a_damaged_network_is_not_read(case: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("seeded_noise")
 def test_an_audit_runs_a_network(case: Any) -> None:
+    """On fresh noise it fails with a chance of at most 1 in 1,000."""
     words = (
         "audit",
         "--synthesizer",

@@ -75,8 +75,23 @@ def test_gate_repeats_the_verdict_without_private_data(released, tmp_path) -> No
     assert not any(rule["class"] in ("P3", "P4") for rule in found["rules"])
 
 
+def test_the_internal_review_says_how_many_more_persons_it_needs(case, table_rows) -> None:  # type: ignore[no-untyped-def]
+    """About 100 held back; fewer than the 40 that attacks need come with a chance below 1e-13."""
+    case.write(table_rows(250))
+    assert case.release("--holdout", "0.4", "--synthesizer", "independent") in (1, 4)
+    inside = case.out / "internal"
+    review = json.loads((inside / "evidence.json").read_text())["review"]
+    rules = json.loads((inside / "verdict.json").read_text())["rules"]
+    unclear = [r["path"].split(".")[1] for r in rules if r["status"] == "incomplete" and r["path"]]
+    assert "vulnerable_records" in unclear, "ten ranks among 100 say nothing"
+    for attack in unclear:
+        needs = review[attack]["needs"]["v"]
+        assert "more control persons" in needs or "however many there are" in needs, attack
+    assert "more control persons" in (inside / "report.html").read_text()
+
+
 def test_without_a_holdout_the_attack_rules_are_incomplete(case) -> None:  # type: ignore[no-untyped-def]
-    assert case.release() in (1, 4)
+    assert case.release() in (1, 4)  # incomplete, whatever else
     states = {
         rule["id"]: rule["status"] for rule in json.loads((case.out / "release" / "verdict.json").read_text())["rules"]
     }

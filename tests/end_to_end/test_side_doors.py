@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def test_private_rows_do_not_print_themselves(case) -> None:  # type: ignore[no-
     schema, reservation = reserved(case)
     with reservation:
         sample = Curator.open(case.data, schema, reservation, holdout=Fraction(1, 2)).review_sample()
-        assert str(sample.fit.persons) not in repr(sample) + repr(sample.fit)
+        # but for addresses in memory, which hold any three digits now and then
+        said = re.sub(r"0x[0-9a-f]+", "", repr(sample) + repr(sample.fit))
+        assert str(sample.fit.persons) not in said
 
 
 def seal(folder: Path) -> None:

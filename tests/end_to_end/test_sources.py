@@ -10,9 +10,20 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from engine_tables import assert_equal_stores, made_rows, made_schema, opened, written
+from engine_tables import (
+    KEY,
+    assert_equal_stores,
+    assert_finds_what_is_kept,
+    assert_rows_are_those_expected,
+    made_rows,
+    made_schema,
+    open_schema,
+    opened,
+    written,
+)
 
 from dpsynth import DataFileError, DpsynthError, OperationError, UsageError, sources
+from dpsynth.counting.engines import open_store
 from dpsynth.schema import Schema
 
 WRONG = {
@@ -78,6 +89,43 @@ def test_columns_of_a_table_are_those_of_the_schema(rows: Path) -> None:
         sources.read(address, made_schema(max_rows=2))
 
 
+def test_a_table_of_a_database_is_drafted_and_checked_as_the_file_is(rows: Path, case: Any) -> None:
+    address = in_duckdb(rows)
+    for words in (["--unit", "who"], ["--unit", "who", "--names-only"]):
+        assert case("schema", "draft", rows, *words) == 0, case.stderr
+        of_file = case.stdout
+        assert case("schema", "draft", address, *words) == 0, case.stderr
+        assert case.stdout == of_file
+    schema = case.folder / "rows.toml"
+    schema.write_text(made_schema(max_rows=2).to_toml(), encoding="utf-8")
+    assert case("schema", "check", schema, rows) == 2
+    of_file = case.stdout
+    assert case("schema", "check", schema, address) == 2
+    assert case.stdout == of_file
+    assert "rows" in of_file
+
+
+SECRET = "postgresql://someone:hunter2@127.0.0.1:1/base?table=rows"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("schema", "draft", SECRET),
+        ("schema", "check", "{schema}", SECRET),
+        ("attack", "--train", SECRET, "--control", SECRET, "--synthetic", SECRET, "--schema", "{schema}"),
+        ("audit", "--synthesizer", "independent", "--schema", "{schema}", "--epsilon", "1", "--delta", "1e-6", "--fits",
+         "100", "--data", SECRET),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)  # fmt: skip
+def test_no_command_repeats_an_address(case: Any, words: tuple[str, ...]) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    assert case(*(word.format(schema=case.schema) for word in words)) == 2
+    assert "hunter2" not in case.stdout + case.stderr
+    assert case.stderr.count("\n") == 1
+
+
 def test_a_release_reads_a_database_and_counts_on_disk(case: Any) -> None:
     with duckdb.connect(str(case.folder / "visits.duckdb")) as connection:
         connection.execute(f"CREATE TABLE visits AS SELECT * FROM read_csv('{case.data}', all_varchar = true)")
@@ -103,7 +151,7 @@ def test_a_table_that_changes_after_the_reservation_is_charged(case: Any, monkey
     place = case.folder / "visits.duckdb"
     with duckdb.connect(str(place)) as connection:
         connection.execute(f"CREATE TABLE visits AS SELECT * FROM read_csv('{case.data}', all_varchar = true)")
-    monkeypatch.setattr(sources.reading, "wanted_columns", lambda schema: ["gone meanwhile"])
+    monkeypatch.setattr(sources, "wanted_columns", lambda schema: ["gone meanwhile"])
     code = case("release", f"duckdb://{place}?table=visits", "--schema", case.schema, "--ledger", case.ledger,
                 "--epsilon", "0.2", "--delta", "1e-7", "--out", case.out, "--engine", "duckdb")  # fmt: skip
     assert code == 6
@@ -134,11 +182,38 @@ def filled(server: str, rows: Path, schema: Schema) -> str:
 def test_a_table_of_a_server_is_the_file_s_rows(
     server: str, rows: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpsynth.reading.BLOCK_ROWS", 40)
+    monkeypatch.setattr("dpsynth.reading.files.BLOCK_ROWS", 40)
     schema = made_schema(max_rows=2)
     address = filled(server, rows, schema)
     sources.check_header(address, schema)
-    assert_equal_stores(opened(rows, schema, "memory"), opened(address, schema, engine), schema)
+    store = opened(address, schema, engine, holdout=Fraction(1, 3))
+    assert_equal_stores(opened(rows, schema, "memory", holdout=Fraction(1, 3)), store, schema)
+    assert_rows_are_those_expected(store, made_rows(150, 3), schema, Fraction(1, 3))
+    left_open = open_store(address, open_schema(schema), engine=engine, holdout=Fraction(1, 3), key=KEY)
+    assert_finds_what_is_kept(left_open, schema)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "found"), [("UTF8", "€", [0]), ("LATIN1", "é", [1]), ("SQL_ASCII", "é", [1])]
+)
+def test_no_encoding_of_a_database_or_of_this_side_makes_a_row_an_error(
+    server: str, encoding: str, text: str, found: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS other_{encoding}".encode())
+        connection.execute(f"CREATE DATABASE other_{encoding} ENCODING '{encoding}' TEMPLATE template0".encode())
+    there = server.replace("/postgres?", f"/other_{encoding.lower()}?")
+    with psycopg.connect(there) as connection:
+        connection.execute("CREATE TABLE rows (letter text)")
+        stored = text.encode({"LATIN1": "latin-1"}.get(encoding, "utf-8"))
+        place = {"LATIN1": "LATIN1", "UTF8": "UTF8"}.get(encoding, "SQL_ASCII")
+        connection.execute("INSERT INTO rows VALUES (convert_from(%s, %s))", [stored, place])
+    column = '[[column]]\nname = "letter"\ntype = "category"\nvalues = ["€", "é"]\nunknown = "other"\n'
+    schema = Schema.parse(f'schema = "dpsynth.schema/1"\ntable = "rows"\n{column}')
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    assert sources.read(f"{there}&table=rows", schema).records.columns["letter"].tolist() == found
 
 
 def test_a_server_s_refusals_are_one_sentence(server: str, rows: Path) -> None:
@@ -158,7 +233,7 @@ def test_a_server_s_refusals_are_one_sentence(server: str, rows: Path) -> None:
 def test_a_server_that_goes_away_in_the_middle(server: str, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import psycopg
 
-    monkeypatch.setattr("dpsynth.reading.BLOCK_ROWS", 40)
+    monkeypatch.setattr("dpsynth.reading.files.BLOCK_ROWS", 40)
     schema = made_schema(max_rows=2)
     found = sources.blocks(filled(server, rows, schema), schema)
     next(found)
@@ -208,4 +283,24 @@ missing = true
     with psycopg.connect(server) as connection:
         connection.execute("ALTER TABLE times ALTER COLUMN born TYPE json USING NULL")
     with pytest.raises(DataFileError, match="born"):
+        sources.check_header(address, schema)
+
+
+def test_enumerations_and_texts_that_a_database_adds_are_texts(server: str) -> None:
+    import psycopg
+
+    column = '[[column]]\nname = "{}"\ntype = "category"\nvalues = ["low", "Hoch"]\nmissing = true\n'
+    schema = Schema.parse('schema = "dpsynth.schema/1"\ntable = "t"\n' + column.format("level") + column.format("own"))
+    with psycopg.connect(server) as connection:
+        connection.execute("DROP TABLE IF EXISTS added; DROP DOMAIN IF EXISTS own_text; DROP TYPE IF EXISTS level")
+        connection.execute("CREATE TYPE level AS ENUM ('low', 'Hoch'); CREATE DOMAIN own_text AS text")
+        connection.execute("CREATE TABLE added (level level, own own_text)")
+        connection.execute("INSERT INTO added VALUES ('Hoch', 'low'), (NULL, 'Hoch'), ('low', NULL)")
+    address = f"{server}&table=added"
+    sources.check_header(address, schema)
+    columns = sources.read(address, schema).records.columns
+    assert (columns["level"].tolist(), columns["own"].tolist()) == ([1, 2, 0], [0, 1, 2])
+    with psycopg.connect(server) as connection:
+        connection.execute("ALTER TABLE added ALTER COLUMN own TYPE interval USING NULL")
+    with pytest.raises(DataFileError, match="own"):
         sources.check_header(address, schema)

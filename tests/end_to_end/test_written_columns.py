@@ -60,7 +60,7 @@ def check(frame: pd.DataFrame) -> None:
 
 def test_a_release_with_fakes_and_persons(written):
     verdict = written.release("--holdout", "0.4", "--rows", 900, "--synthesizer", "mst")
-    assert verdict in (0, 4), written.stderr  # so few persons do not always let an attack see its own control
+    assert verdict in (0, 1, 3, 4), written.stderr  # by the noise: of so few persons the attacks can say little
     check(pd.read_parquet(written.out / "release" / "synthetic.parquet"))
     assert written("verify", written.out) == 0
     assert written("gate", written.out) == verdict
@@ -93,13 +93,14 @@ def test_a_release_with_fakes_and_persons(written):
     bare = pd.read_parquet(synthetic)[["age", "town", "cost", "ill"]]
     bare.to_parquet(written.folder / "bare.parquet")
     files = ("--train", written.folder / "t.csv", "--control", written.folder / "c.csv", "--schema", written.schema)
-    estimates = []
+    estimates, notes = [], []
     for path in (synthetic, written.folder / "bare.parquet"):
-        assert written("attack", *files, "--synthetic", path, "--json") in (0, 3, 4), written.stderr
-        estimates.append(
-            [(a["id"], a["estimate"]) for a in json.loads(written.stdout)["attacks"] if a["id"] == "exact_match"]
-        )
+        assert written("attack", *files, "--synthetic", path, "--json") in (0, 1, 3, 4), written.stderr
+        found = json.loads(written.stdout)
+        notes.append(found["note"])
+        estimates.append([(a["id"], a["estimate"]) for a in found["attacks"] if a["id"] == "exact_match"])
     assert estimates[0] == estimates[1]
+    assert notes == ["the release's 3 measured column sets and its cost were used", ""]  # a tree over four columns
 
 
 RULE = """
@@ -112,7 +113,8 @@ def test_a_release_of_many_rows_is_made_in_parts(written, monkeypatch):
     """What holds over all rows holds over all parts; attacks say that they look at the first of them."""
     written.schema.write_text(written.schema.read_text() + RULE)
     monkeypatch.setattr("dpsynth.synthetic.AT_ONCE", 350)
-    assert written.release("--holdout", "0.4", "--rows", 1000, "--synthesizer", "mst") in (0, 4), written.stderr
+    verdict = written.release("--holdout", "0.4", "--rows", 1000, "--synthesizer", "mst")
+    assert verdict in (0, 1, 3, 4), written.stderr
     path = written.out / "release" / "synthetic.parquet"
     assert pq.ParquetFile(path).num_row_groups == 3
     frame = pd.read_parquet(path)

@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def bins(draw: st.DrawFn) -> Bins:
     return Bins.of(minimum=edges[0], maximum=edges[-1], bins=parts, decimals=decimals, atoms=atoms)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120)
 @given(bins(), st.data(), st.booleans())
 def test_encoding_what_was_decoded_gives_the_code_back(found, data, shaped):
@@ -81,6 +83,7 @@ def test_a_grid_is_cut_where_exact_arithmetic_cuts_it(first, count, parts, decim
     assert set(expected) == set(range(parts))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120)
 @given(bins(), st.data())
 def test_a_density_keeps_the_mass_of_each_cell_and_leaves_no_part_of_it_out(found, data):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rule_cases import OPS, all_rows, cases, several, slowly
@@ -17,6 +18,7 @@ from dpsynth.schema import Column, Constraint, Schema
 from dpsynth.table import Table
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=100)
 def test_an_expression_reads_back_from_its_own_spelling(case: tuple[Schema, Expression]) -> None:
@@ -24,6 +26,7 @@ def test_an_expression_reads_back_from_its_own_spelling(case: tuple[Schema, Expr
     assert parse(str(expression)) == expression or str(parse(str(expression))) == str(expression)
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=100)
 def test_a_rule_holds_where_it_is_not_false(case: tuple[Schema, Expression]) -> None:
@@ -52,6 +55,7 @@ def _joined(schema: Schema, masks: list[tuple[tuple[int, ...], np.ndarray]]) -> 
     return whole
 
 
+@pytest.mark.slow
 @given(several(), st.integers(0, 2**32 - 1))
 @settings(max_examples=120)
 def test_several_rules_are_kept_or_the_fewest_that_contradict_each_other_are_named(
@@ -85,6 +89,7 @@ def test_several_rules_are_kept_or_the_fewest_that_contradict_each_other_are_nam
     assert np.array_equal(ruled.rules.holds(records.columns), possible[tuple(codes.T)])
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(0, 2**32 - 1))
 @settings(max_examples=80)
 def test_values_keep_the_rules_wherever_their_cells_can(case: tuple[Schema, Expression], seed: int) -> None:
@@ -100,6 +105,7 @@ def test_values_keep_the_rules_wherever_their_cells_can(case: tuple[Schema, Expr
     assert np.array_equal(ruled.rules.holds(records.columns), _joined(ruled, ruled.rules.masks)[tuple(codes.T)])
 
 
+@pytest.mark.slow
 @given(cases(), st.data())
 @settings(max_examples=100)
 def test_a_condition_holds_where_it_is_true(case: tuple[Schema, Expression], data: st.DataObject) -> None:
@@ -165,6 +171,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
         assert "character" in refused
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(OPS), st.integers(0, 2), st.integers(-2, 2)),
@@ -216,6 +223,7 @@ SUMS = (
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(SUMS), min_size=1, max_size=3, unique=True), st.integers(0, 2**32 - 1))
 @settings(max_examples=60)
 @example(texts=["z == x + y", "w == x + y + z"], seed=0)

@@ -85,6 +85,7 @@ def coarse_columns(sizes: list[int], data: st.DataObject) -> list[Coarse]:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @given(table=tables(), data=st.data())
 @settings(max_examples=25)

@@ -49,6 +49,7 @@ def columns(draw: st.DrawFn) -> Column:
     return column
 
 
+@pytest.mark.slow
 @given(
     column=columns(),
     values=st.lists(st.tuples(numbers, st.sampled_from([1, 3, 700])), max_size=6),
@@ -102,6 +103,7 @@ DEGENERATE: dict[str, pd.DataFrame] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYNTHESIZERS)
 def test_every_recipe_goes_on_with_what_was_found(name: str) -> None:
     if name in ("ardm", "vae"):

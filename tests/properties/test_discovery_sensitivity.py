@@ -200,6 +200,7 @@ def games(draw: st.DrawFn) -> Game:
     )
 
 
+@pytest.mark.slow
 @given(game=games())
 @settings(max_examples=40)
 def test_what_one_unit_changes_is_covered_by_the_charge(game: Game, enter: Enter) -> None:

@@ -177,6 +177,7 @@ def test_pooled_tables_are_the_best_linear_unbiased_estimates(sizes: list[int], 
         np.testing.assert_allclose(one.marginal(both)[0].ravel(), other.marginal(both)[0].ravel(), atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @given(truth=truths(), order=st.randoms(use_true_random=False))
 @settings(max_examples=20)

@@ -182,6 +182,7 @@ LedgerModel.TestCase.settings = settings(
 test_the_ledger_behaves_as_its_model = LedgerModel.TestCase
 
 
+@pytest.mark.slow
 def test_a_ledger_on_a_server_behaves_as_its_model(server: str) -> None:
     class ServerModel(LedgerModel):
         def new_place(self) -> str:
@@ -281,6 +282,7 @@ def same_or_refused(path: Path, entries: tuple[Entry, ...]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_no_damaged_byte_changes_what_is_read(scratch: Path, data: st.DataObject) -> None:
@@ -316,6 +318,7 @@ def forge(value: Any, data: st.DataObject) -> Any:
     return data.draw(leaves)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_forged_entry_is_refused_or_legal_but_never_a_crash(scratch: Path, data: st.DataObject) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dpsynth import reading
-from dpsynth.reading import RawRows, check_header, read, read_frame
+from dpsynth.reading import RawRows, check_header, csv_lines, read, read_frame
+from dpsynth.reading.texts import csv_reader
 from dpsynth.schema import Column, Read, Schema
 
 FAST = settings(deadline=None, max_examples=80)
@@ -69,6 +70,7 @@ def plain(rows: RawRows) -> list[tuple[object, ...]]:
     return list(zip(ids, *columns, strict=True))
 
 
+@pytest.mark.slow
 @FAST
 @given(rows, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
 @example([["x\r\ny", "1", "1", "a\n", "1", "\udcff"], ["1", "1", "1", "a", "1", "\udcfe"]], csv.QUOTE_MINIMAL)
@@ -82,12 +84,12 @@ def test_a_table_is_read_row_by_row(table, quoting):
 @given(rows, st.sampled_from([1, 7, 40]))
 def test_where_blocks_end_does_not_matter(table, size):
     whole = plain(read_texts(table))
-    normal = reading.BLOCK_BYTES
-    reading.BLOCK_BYTES = size
+    normal = csv_lines.BLOCK_BYTES
+    csv_lines.BLOCK_BYTES = size
     try:
         assert plain(read_texts(table)) == whole
     finally:
-        reading.BLOCK_BYTES = normal
+        csv_lines.BLOCK_BYTES = normal
 
 
 honest = st.lists(
@@ -129,8 +131,8 @@ def test_any_bytes_can_stand_below_the_header(content):
 @given(st.lists(texts, max_size=20))
 def test_the_fast_path_parses_as_the_slow_one(found):
     for column in COLUMNS[:3]:
-        fast = reading._number_cells(column, found, SCHEMA.read.missing)
-        slow = [reading._number_cells(column, [text, "\udcff"], SCHEMA.read.missing) for text in found]
+        fast = csv_reader(column)(column, found, SCHEMA.read.missing)
+        slow = [csv_reader(column)(column, [text, "\udcff"], SCHEMA.read.missing) for text in found]
         assert fast.values.tolist() == [cells.values[0] for cells in slow]
         assert fast.kinds.tolist() == [cells.kinds[0] for cells in slow]
 

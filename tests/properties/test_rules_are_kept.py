@@ -92,6 +92,7 @@ def test_every_synthesizer_keeps_every_rule(
     check(fitted(name, schema, seed), rules, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @given(case=ruled(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=4)
@@ -102,6 +103,7 @@ def test_every_network_keeps_every_rule(
     check(fitted(name, schema, seed), rules, seed)
 
 
+@pytest.mark.slow
 @given(case=ruled(), seed=st.integers(0, 2**32 - 1), data=st.data())
 @settings(max_examples=30)
 def test_conditions_and_balance_keep_every_rule_beside_what_they_ask(
@@ -143,6 +145,7 @@ def test_conditions_and_balance_keep_every_rule_beside_what_they_ask(
 PARTS = ("net", "tax", "gross")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", [2, None])
 @pytest.mark.parametrize("name", SYNTHESIZERS)
 def test_sums_hold_in_every_row_of_every_synthesizer(fitted: Fit, name: str, decimals: int | None) -> None:

@@ -134,6 +134,7 @@ CONDITIONS = [
 RULES: list[tuple[str, ...]] = [(), ("a <= b",), ("a != 5", "a >= b + 1 or c == 'x'", "d == true or e <= 0.4")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", RULES, ids=len)
 @pytest.mark.parametrize("where", CONDITIONS)
 def test_rows_follow_the_exact_conditional_distribution(where: str | None, rules: tuple[str, ...]) -> None:
@@ -181,6 +182,7 @@ def test_balanced_rows_have_each_value_equally_often_and_follow_the_model_given_
         assert fit_p_value(schema, mine, alone / alone.sum()) > FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "balance", "why"),
     [

@@ -1,8 +1,8 @@
 """Partition selection against its worst case: a small table in which one person has texts that nobody else has.
 
 How often any of them is published is held against delta0, which is made large enough to be measured; what the noisy
-numbers of common texts give away is held against rho. The noise follows from seeds, but for the last test, whose
-entropy is fresh: it fails a correct program with a chance of at most FALSE_ALARM. On fresh seeds the others would, too.
+numbers of common texts give away is held against rho. The noise follows from seeds. On fresh ones each test would fail a
+correct program with a chance of at most FALSE_ALARM.
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ def wide_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("by", "noticed"), [(0, False), (6, True)])
+@pytest.mark.usefixtures("seeded_noise")
 def test_a_rehearsal_of_the_whole_release_exposes_nobody_more_often(by: int, noticed: bool, wide_budget: None) -> None:
     """From the frame to the synthetic rows: the text is among the labels of the completed schema, or it is not."""
     rehearsal = Rehearsal(schema_of(1), synthesizer=Independent(), epsilon=8, delta="1e-6", rows=1)

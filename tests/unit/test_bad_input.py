@@ -56,6 +56,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 @pytest.mark.parametrize("name", ROWS)
 def test_whatever_the_rows_hold_they_are_read(tmp_path, name, start):

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import sys
 from contextlib import redirect_stdout
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import protocol, run, show, tables
+from benchmarks import ledger, protocol, run, show, tables
 from dpsynth import Schema
+from dpsynth.ledger.witness import FOLDER
 from dpsynth.schema import Column
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_no_benchmark_leaves_heads_of_its_ledgers_in_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that is noted stays for ever, and would be one of a ledger that is gone."""
+    makes = re.compile(r"Ledger\.create\(|\"ledger\", \"create\"|_dpsynth\(\"demo\"")
+    makers = [
+        path for path in sorted((ROOT / "benchmarks").glob("*.py")) if makes.search(path.read_text(encoding="utf-8"))
+    ]
+    assert [path.stem for path in makers] == ["ledger", "pictures", "whole"]
+    assert all("forget_ledgers(" in path.read_text(encoding="utf-8") for path in makers)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "state"))
+    monkeypatch.setattr(sys, "argv", ["ledger", "--entries", "3"])
+    with redirect_stdout(io.StringIO()):
+        ledger.main()
+    assert not list(tmp_path.iterdir())
 
 
 def a_split(rows: int = 400) -> tables.Split:
@@ -45,6 +68,7 @@ def test_distances_of_rows_by_hand():
     assert protocol.k_marginal(real, other, (2, 2), k=1) == 875
 
 
+@pytest.mark.slow
 def test_a_score_is_perfect_for_the_rows_themselves_and_bad_without_dependence():
     split = a_split()
     same, shuffled = protocol.score(split, split.train), protocol.score(split, protocol.independent(split))
@@ -101,6 +125,7 @@ def test_a_run_that_fails_or_takes_too_long_is_a_result(monkeypatch, tmp_path):
     assert slow["process_cpu_s"] >= 0.9
 
 
+@pytest.mark.slow
 def test_our_own_run_is_measured_and_shown(monkeypatch, tmp_path):
     record = run.measure(a_split(), "dpsynth/independent", "10", 0)
     assert record["status"] == "finished", record["reason"]

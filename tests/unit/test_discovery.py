@@ -134,8 +134,9 @@ def test_a_completed_schema_differs_in_what_was_open_alone() -> None:
 # ---- what is found -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_common_values_and_bounds_are_found_within_the_budget() -> None:
-    """Noise far below what is looked for: a miss would need noise of more than 20 standard deviations."""
+    """Noise from seeds; of 100 fresh draws none missed."""
     schema, rng = schema_of(), np.random.default_rng(1)
     frame = rows(20_000, rng=rng)
     frame.loc[:4, "job"] = ["unique 1", "unique 2", "", "x" * 201, "tab\there"]
@@ -157,6 +158,7 @@ def test_common_values_and_bounds_are_found_within_the_budget() -> None:
     assert share.missing
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_a_heavy_zero_has_a_bin_of_its_own() -> None:
     text = OPEN.replace('type = "integer"', 'type = "number"')
     frame = rows(20_000, rng=np.random.default_rng(2))
@@ -220,8 +222,9 @@ missing = true
 """
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_the_range_of_dates_is_found() -> None:
-    """Noise far below what is looked for: a miss would need noise of more than 20 standard deviations."""
+    """Noise from seeds; of some 150 fresh draws one cut off the first month: a first cell that holds few rows may go."""
     schema, rng = schema_of(DATES), np.random.default_rng(8)
     day = rng.integers(12_000, 14_000, size=20_000).astype(float)  # 2002-11-09 to 2008-05-01
     day[:4000] = 47_481  # 2099-12-31: never
@@ -261,6 +264,7 @@ def test_what_a_domain_of_dates_cannot_hold_is_refused_before_a_row_is_read() ->
         Column(name="a", type="ordinal", values="discover")  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_a_person_counts_once_for_a_value() -> None:
     """Ten rows with one text are one person: with noise that is next to nothing the count says so."""
     schema = schema_of(k=10)
@@ -352,6 +356,7 @@ ANSWERS = st.lists(st.one_of(st.integers(-(10**4), 10**4), st.sampled_from([0, 0
 BINS = st.sampled_from([None, "discover", 1, 7, 40])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["integer", "number"]),
@@ -367,6 +372,7 @@ def test_any_noisy_answers_give_a_schema(kind, decimals, low, high, bins, atoms,
     completes({"type": kind, "atoms": atoms, "bins": bins} | facts, low, high, answers)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(
@@ -423,6 +429,7 @@ def completes(facts: dict[str, object], low: object, high: object, answers: list
         column.clock.texts(np.asarray(drawn.columns["a"], np.float64))
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_a_category_without_a_common_value_is_all_other() -> None:
     schema = schema_of()
     curator, _ = curator_of(rows(3, rng=np.random.default_rng(0)), schema, epsilon="1")

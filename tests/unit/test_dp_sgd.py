@@ -76,6 +76,7 @@ def test_epsilon_is_never_below_what_opacus_says_at_the_same_orders(noise: str, 
         assert first <= second * (1 + 1e-4) + 1e-6
 
 
+@pytest.mark.slow
 @every_schedule
 @pytest.mark.parametrize("neighbours", ["add_remove", "replace"])
 def test_a_curve_never_falls_and_never_passes_the_cost_without_sampling(
@@ -124,6 +125,7 @@ def test_privacy_loss_distributions_are_tighter_and_never_charged() -> None:
         mine.pld_epsilon(1e-6, neighbours="replace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neighbours", ["add_remove", "replace"])
 @pytest.mark.parametrize("epsilon", ["0.1", "1", "10"])
 def test_noise_is_calibrated_before_training_to_just_keep_the_promise(epsilon: str, neighbours: Neighbours) -> None:
@@ -325,6 +327,7 @@ def test_persons_keep_their_rows_together(open_curator: OpenCurator, make_schema
 # ---- plans ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["1", "9/10"])
 @pytest.mark.parametrize("neighbours", ["add_remove", "replace"])
 @pytest.mark.parametrize(("epsilon", "delta"), [("0.2", "1e-9"), ("1", "1e-6"), ("10", "1e-9")])

@@ -865,6 +865,7 @@ def interrupt_at_line(number: int) -> None:
     sys.settrace(count)
 
 
+@pytest.mark.slow
 def test_an_interrupt_anywhere_leaves_a_sound_ledger(ledger: Ledger) -> None:
     """Before every fifth line of calls that catch up with what others wrote, reserve, and start."""
     others, before = Ledger.open(ledger.store.path), sys.gettrace()

@@ -12,6 +12,7 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -133,6 +134,27 @@ def test_the_one_who_asks_does_not_approve(ledger: Ledger, tmp_path: Path) -> No
 )
 def test_names_are_compared_without_case_and_points(one: str, other: str, same: bool) -> None:
     assert is_same_person(one, other) == same
+
+
+def test_a_cap_is_raised_no_higher_than_one_can_be_made(tmp_path: Path) -> None:
+    """As `create`; a ledger that an older version raised beyond it is read as it stands."""
+    ledger = Ledger.create(tmp_path / "l.db", population="p", epsilon=1, delta="1e-6")
+    for beyond in (10**9 + 1, "1e30"):
+        with pytest.raises(UsageError, match="at most 1000000000"):
+            ledger.amend(beyond, reason="r", approver="a")
+    assert ledger.head[0] == 0
+    assert ledger.amend(10**9, reason="r", approver="a").epsilon == 10**9
+    with mock.patch("dpsynth.ledger.ledger.LARGEST_EPSILON", 10**12):
+        ledger.amend(10**10, reason="r", approver="a")
+    assert Ledger.open(tmp_path / "l.db").cap.epsilon == 10**10
+
+
+def test_a_raise_that_no_report_could_show_is_refused(tmp_path: Path) -> None:
+    """Evidence holds both limits as floats: equal ones would be a contradiction in every later release."""
+    ledger = Ledger.create(tmp_path / "l.db", population="p", epsilon=2, delta="1e-6")
+    with pytest.raises(UsageError, match="by more"):
+        ledger.amend("2.00000000000000000001", reason="r", approver="a")
+    assert ledger.head[0] == 0
 
 
 def test_a_cap_is_never_lowered_by_a_signature(ledger: Ledger) -> None:

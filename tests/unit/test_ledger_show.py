@@ -18,7 +18,7 @@ from dpsynth.errors import BudgetExceeded
 from dpsynth.ledger import Ledger, LedgerExtract
 from dpsynth.privacy import Cap, Cost, PrivacyUnit
 from dpsynth.signing import SigningKey
-from reports.collect import remaining_epsilon
+from reports.collect.ledger import remaining_epsilon
 
 PERSON = PrivacyUnit(entity="person", max_rows=5, neighbours="add_remove")
 LEE = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([11]) * 32))
@@ -53,6 +53,7 @@ def busy(tmp_path: Path) -> Ledger:
     return ledger
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epsilon", "spent"), [(2, []), ("0.3", ["1/4"]), (2, ["1/2", "1/4"]), (1, ["1"])])
 def test_the_table_says_what_a_release_would_do(tmp_path: Path, epsilon: object, spent: list[str]) -> None:
     for share, (size, left) in enumerate(next_releases(make(tmp_path / "l", epsilon=epsilon).extract())):

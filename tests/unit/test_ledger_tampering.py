@@ -107,6 +107,7 @@ def test_the_untouched_ledger_is_sound(ledger: Ledger, place: Place) -> None:
 # ---- found by the chain alone
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("seq", [0, 1, 7, 14])
 def test_an_edited_row_is_named(ledger: Ledger, seq: int, place: Place) -> None:
@@ -177,6 +178,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "statement"),
     [(kind, statement) for kind, statements in CHANGED.items() for statement in statements],
@@ -273,6 +275,7 @@ ILLEGAL: dict[str, tuple[int, str, Callable[[Entries], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ILLEGAL, ids=str)
 def test_an_illegal_history_is_found_though_its_chain_is_whole(ledger: Ledger, change: str, place: Place) -> None:
     seq, rule, forge = ILLEGAL[change]

@@ -75,6 +75,7 @@ def model() -> GraphicalModel:
 # ---- marginals -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bars_cover_the_truth_as_often_as_they_say() -> None:
     """One cell of each measured table, over ten fits: two bars hold it in 94 of 100 cases, or we would notice.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import multiprocessing
 import os
@@ -231,3 +232,17 @@ def test_the_seeded_source_of_the_tests_repeats_itself(seeded: type) -> None:
     assert np.array_equal(seeded(1).words(5), seeded(1).words(5))
     assert not np.array_equal(seeded(1).words(5), seeded(2).words(5))
     assert not hasattr(randomness, "SeededRng")
+
+
+def test_seeded_noise_reaches_every_source(seeded_noise: dict[str, tuple[str, ...]]) -> None:
+    """A module that came to make a source of its own would draw fresh noise behind a test that counts on seeds."""
+    for name, modules in seeded_noise.items():
+        makes = {
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for folder in ("dpsynth", "attacks", "reports")
+            for path in (ROOT / folder).rglob("*.py")
+            if path.name != "randomness.py" and f"{name}(" in path.read_text(encoding="utf-8")
+        }
+        assert makes == set(modules)
+        for module in modules:
+            assert getattr(importlib.import_module(module), name) is not getattr(randomness, name)

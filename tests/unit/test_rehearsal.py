@@ -84,7 +84,7 @@ def test_every_recipe_leaves_rows_and_its_noisy_counts(name: str, schema: Schema
     game = rehearsal(schema, name)
     trial = game.run(frame)
     assert trial.rows.schema == schema.released()
-    assert 200 < len(trial.rows) < 400  # the noisy number of rows
+    assert 150 < len(trial.rows) < 450  # the noisy number of rows: 300 +- 18 for the networks, less for the others
     assert trial.measurements
     assert (game.name, game.epsilon, game.delta, game.schema) == (name, 2.0, 1e-6, schema)
     total = Cost.zero()

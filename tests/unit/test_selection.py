@@ -143,6 +143,7 @@ def choices(draw: st.DrawFn) -> tuple[list[int], list[Columns], dict[Columns, fl
     return sizes, held, {columns: draw(st.floats(-100, 1_000)) for columns in sets}
 
 
+@pytest.mark.slow
 @given(choices(), st.integers(2, 400), st.sampled_from([0.1, 3.0, 100.0]))
 @settings(max_examples=150)
 def test_the_model_of_what_is_chosen_never_has_too_many_cells(

@@ -145,6 +145,7 @@ def assert_valid(model: Model, schema: Schema, *, rows: Sequence[int] = (0, 1, 2
 # ---- valid schema out, whatever comes in ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("rows", [0, 1, 150])
 @pytest.mark.parametrize("which", SCHEMAS)
@@ -155,6 +156,7 @@ def test_any_number_of_rows_gives_a_valid_model(
     assert_valid(fit(name, make_rows(schema, rows), schema, reserve(schema), open_curator), schema)
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("fill", [None, "out of range"])
 def test_rows_that_say_nothing_give_a_valid_model(
@@ -173,6 +175,7 @@ def test_rows_that_say_nothing_give_a_valid_model(
     assert_valid(fit(name, frame, schema, reserve(schema), open_curator), schema)
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("epsilon", ["0.01", "30"])
 def test_little_and_much_budget_give_a_valid_model(
@@ -196,6 +199,7 @@ def test_a_holdout_of_nearly_everybody_gives_a_valid_model(
 # ---- cost ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("epsilon", ["0.05", "8"])
 @pytest.mark.parametrize("which", SCHEMAS)
@@ -219,6 +223,7 @@ def test_the_stated_cost_is_what_the_reservation_saw_and_within_the_budget(
         assert m.columns == tuple(sorted(set(m.columns)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["independent", "mst", *NETWORKS])
 def test_the_charge_of_a_fixed_plan_does_not_depend_on_the_rows(
     name: str, reserve: Reserve, open_curator: OpenCurator
@@ -393,6 +398,7 @@ def same(one: Model, other: Model) -> bool:
     return all(measured) and one.total == other.total and np.array_equal(*drawn)
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("which", ["persons", "mixed", "two columns"])
 def test_a_model_is_built_from_noisy_answers_alone(
@@ -413,6 +419,7 @@ def test_a_model_is_built_from_noisy_answers_alone(
     assert lines == again != []
 
 
+@pytest.mark.slow
 @every_synthesizer
 def test_progress_says_the_same_for_two_tables(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
     schema, told = SCHEMAS["mixed"], list[list[str]]()
@@ -425,6 +432,7 @@ def test_progress_says_the_same_for_two_tables(name: str, reserve: Reserve, open
     assert not any(character in line for line in told[0] for character in "\n\r")
 
 
+@pytest.mark.slow
 @every_synthesizer
 @pytest.mark.parametrize("which", ["persons", "mixed"])
 def test_the_order_of_rows_has_no_effect(name: str, which: str, reserve: Reserve, open_curator: OpenCurator) -> None:
@@ -499,6 +507,7 @@ def test_a_curator_serves_two_fits(name: str, open_curator: OpenCurator) -> None
     assert not same(models[0], models[1])
 
 
+@pytest.mark.slow
 @every_synthesizer
 def test_the_row_count_is_taken_from_noisy_counts(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
     """Over fresh noise the total scatters around the number of rows by what its noise explains, and is never exact."""
@@ -540,6 +549,7 @@ def chain() -> npt.NDArray[np.int32]:
     return codes
 
 
+@pytest.mark.slow
 @every_synthesizer
 def test_single_columns_are_learned(
     name: str,

@@ -71,6 +71,7 @@ def test_rows_without_a_model_stay_together(monkeypatch):  # type: ignore[no-unt
         assert part.records is records
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(model, monkeypatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Sixteen times the rows take no more memory; all rows at once take eight times as much: the ruler can show it."""
 
