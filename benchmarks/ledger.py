@@ -20,6 +20,7 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
+from benchmarks.heads import forget_ledgers
 from dpsynth.addresses import is_address
 from dpsynth.ledger import Anchor, Ledger
 from dpsynth.ledger.account import Account
@@ -140,11 +141,9 @@ def main() -> None:
     words.add_argument("--place", help="a new ledger in PostgreSQL; without it a file in a temporary folder")
     given = words.parse_args()
     print(f"Python {platform.python_version()}, {platform.machine()}, {given.entries} entries")
-    if given.place:
-        measure(given.place, given.entries)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder) / "ledger.db", given.entries)
+        forget_ledgers(Path(folder))
+        measure(given.place or Path(folder) / "ledger.db", given.entries)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def domain_from_data() -> AbstractContextManager[None]:
     return _noise(planted)
 
 
-class _Repeating:
+class Repeating:
     """A source of words that starts again at the same place."""
 
     def __init__(self, start: int) -> None:
@@ -85,7 +85,7 @@ def reused_noise() -> AbstractContextManager[None]:
         def draw(m: DiscreteGaussian, exact: IntArray, rng: Any) -> IntArray:
             if rng not in starts:
                 starts[rng] = int(rng.words(1)[0])
-            return honest(m, exact, _Repeating(starts[rng]))
+            return honest(m, exact, Repeating(starts[rng]))
 
         return draw
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.browser import WIDTHS, chromium
+from benchmarks.heads import forget_ledgers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
+        forget_ledgers(Path(place))
         for name in chosen.only:
             release = RELEASES[name](Path(place), chosen.data)
             pdf = Path(place) / f"{name}.pdf"

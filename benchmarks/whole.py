@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.heads import forget_ledgers
 from benchmarks.peers.exchange import peak_mb
 from dpsynth import SYNTHESIZERS, Cap, Curator, Ledger, Schema
 from dpsynth.randomness import sampling_generator
@@ -16,6 +17,7 @@ from dpsynth.randomness import sampling_generator
 
 def main() -> None:
     name, epsilon, schema_path, data, out, folder = sys.argv[1:]
+    forget_ledgers(Path(folder))
     schema, cap = Schema.load(Path(schema_path)), Cap.of(epsilon, "1e-9")
     ledger = Ledger.create(
         Path(folder) / "ledger", population=schema.table, epsilon=epsilon, delta="1e-9", entity=schema.unit.entity
