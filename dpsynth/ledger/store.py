@@ -10,7 +10,7 @@ from dpsynth.errors import IntegrityError, LedgerLocked
 Row: TypeAlias = tuple[Any, Any, Any]  # seq, body, hash as the database gives them: nothing about them is sure yet
 T = TypeVar("T")
 
-TIMEOUT: Final = 5.0  # seconds to wait for another process's write lock
+TIMEOUT: Final = 30.0  # seconds to wait for those who write first; a disk that others keep busy can stand for some
 
 
 class Transaction(Protocol):
