@@ -320,8 +320,9 @@ class AttackResult:
     def judge(self, *, at_most: float, tolerance: float = 0.0) -> Judgement:
         """Pass, fail, or too little to say (non-inferiority).
 
-        Fail if a leak was shown and its lower end passes `tolerance` or its success the guarantee's ceiling. Pass if the upper end of the interval is at most
-        `at_most` and the positive control was detected. An attack that can only fail never passes.
+        Fail if a leak was shown and its lower end passes `tolerance` or its success the guarantee's ceiling. Pass if the
+        upper end of the interval is at most `at_most` and a leaky copy surely lies above it. An attack that can only fail
+        never passes.
         """
         if self.status != "measured" or self.interval is None:
             return "not_applicable" if self.status == "not_applicable" else "incomplete"
@@ -330,8 +331,9 @@ class AttackResult:
             beyond = beyond or self.interval.high < self.chance - tolerance
         if self.leak and (beyond or self.above_ceiling):
             return "fail"
-        seen = self.positive_control is not None and self.positive_control.detected
-        return "pass" if seen and not self.fail_only and self.interval.high <= at_most else "incomplete"
+        copy = self.positive_control
+        could_fail = copy is not None and copy.detected and copy.interval.low > at_most
+        return "pass" if could_fail and not self.fail_only and self.interval.high <= at_most else "incomplete"
 
     def more_control_persons(self, *, at_most: float) -> int | None:
         """About how many control persons more would let `judge` pass, if the rates stay as they are.
@@ -354,12 +356,31 @@ class AttackResult:
         within = f"to tell whether it stays within {at_most - self.chance:g}"
         more = self.more_control_persons(at_most=at_most)
         if more is not None:
-            return f"{more_persons(more)}, {within}" if more else None
-        if self._without_limits.more_control_persons(at_most=at_most) is None:
+            return f"{more_persons(more)}, {within}" if more else self._advice_on_the_copy(at_most)
+        if self.interval is None or not self._pairs:
             return None
+        if self._without_limits.more_control_persons(at_most=at_most) is None:
+            return (
+                f"needs other persons {within}: in one way of attacking, these do not, and more of the same would not"
+            )
         if all(fitted_persons_would_do(f, c, at_most=at_most, confidence=sure) for f, c, sure in self._pairs):
             return f"needs more fitted persons {within}: of those held back it looks at no more than these"
         return f"looks at too few persons {within}, however many there are: a random part of them"
+
+    def _advice_on_the_copy(self, at_most: float) -> str | None:
+        """What would let a leaky copy surely lie above a threshold; None if it does, or was not seen at all.
+
+        The width of an interval falls with the root of the number of persons.
+        """
+        copy, within = self.positive_control, f"within {at_most - self.chance:g}"
+        if copy is None or not copy.detected or copy.interval.low > at_most:
+            return None
+        if copy.estimate <= at_most:
+            return f"even a leaky copy stays {within} here: nothing can be said about so high a threshold"
+        growth = ((copy.estimate - copy.interval.low) / (copy.estimate - at_most)) ** 2
+        if any(growth > min(fit.most / fit.trials, control.most / control.trials) for fit, control, _ in self._pairs):
+            return f"looks at too few persons to tell whether a leaky copy stays {within}, however many there are"
+        return f"{more_persons(math.ceil((growth - 1) * self.controls))}, so that a leaky copy would not stay {within}"
 
     @property
     def _pairs(self) -> list[tuple[Rate, Rate, float]]:

@@ -154,6 +154,48 @@ def test_a_review_says_how_many_more_persons_a_policy_needs(persons: int, needed
 SIDES = ((0.40, 0.36, 300), (0.6, 0.4, 10))
 
 
+@pytest.mark.parametrize(
+    ("estimate", "low", "most", "words"),
+    [
+        (
+            0.21,
+            0.0999,
+            math.inf,
+            "needs about 6 more control persons, and as many more fitted ones in proportion, so that",
+        ),
+        (0.21, 0.08, math.inf, "needs about 1,191 more control persons"),
+        (0.21, 0.08, 4500.0, "looks at too few persons to tell whether a leaky copy stays within 0.1"),
+        (0.09, 0.05, math.inf, "even a leaky copy stays within 0.1"),
+        (0.21, 0.11, math.inf, None),
+    ],
+)
+def test_a_threshold_that_a_leaky_copy_would_keep_passes_nothing(
+    estimate: float, low: float, most: float, words: str | None
+) -> None:
+    copy = PositiveControl(
+        estimate=estimate, interval=Interval(low=low, high=0.3, confidence=0.95), p_value=0.001, detected=True
+    )
+    fit, control = (Rate(value=0.02, trials=n, persons=n) for n in (4000, 3000))
+    measure = excess(fit, control).limited(most, most)
+    result = measured(
+        interval=measure.interval, measures={"x": measure}, variants=("x",), controls=3000, positive_control=copy
+    )
+    assert result.judge(at_most=0.1) == ("pass" if words is None else "incomplete")
+    said = advice(result)
+    assert (said is None) == (words is None)
+    assert words is None or words in str(said)
+
+
+def test_persons_who_are_beyond_the_threshold_in_one_way_are_not_asked_for_again() -> None:
+    pairs = {"x": (0.02, 0.02), "y": (0.5, 0.35)}
+    measures = {
+        name: excess(*(Rate(value=value, trials=40, persons=40) for value in values)) for name, values in pairs.items()
+    }
+    result = measured(interval=measures["y"].interval, measures=measures, variants=("x", "y"), controls=40)
+    assert result.judge(at_most=0.1) == "incomplete"
+    assert "needs other persons" in str(advice(result))
+
+
 def test_figures_that_decide_nothing_do_not_count_for_how_many_persons_are_needed() -> None:
     judged, figure = (
         excess(Rate(value=f, trials=n, persons=n), Rate(value=c, trials=n, persons=n)) for f, c, n in SIDES
