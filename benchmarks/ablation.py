@@ -23,7 +23,7 @@ from benchmarks.run import DELTA
 from benchmarks.tables import Split, load
 from dpsynth import Cap, Curator, Table
 from dpsynth.models import estimation
-from dpsynth.synthesizers import aim, selection
+from dpsynth.synthesizers import aim, measuring, selection
 from dpsynth.synthesizers.aim import Aim
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.mst import Mst
@@ -66,8 +66,16 @@ VARIANTS: dict[str, tuple[Synthesizer, Change]] = {
     "selection share 1/10": (Aim(selection_share=Fraction(1, 10)), nullcontext),
     "model of 200,000 cells": (Aim(max_cells=200_000), nullcontext),
     "model of 5,000,000 cells": (Aim(max_cells=5_000_000), nullcontext),
-    "error expected three times as large": (Aim(), setting(selection, "_ERROR", 1.2)),
+    "columns get their first share, never more": (Aim(), setting(selection, "_SINGLES", Fraction(0))),
+    "columns get the same noise each": (Aim(), setting(measuring, "_ROOT", 0.0)),
+    "noise in columns counted as distance": (
+        Aim(),
+        setting(aim, "errors_of_columns", lambda ones, coarse: [0.0] * (len(ones) + len(coarse))),
+    ),
+    "every marginal measured that fits": (Aim(), setting(selection, "_ERROR", 0.0)),
+    "error expected twice as large": (Aim(), setting(selection, "_ERROR", 0.8)),
     "mst as it is": (Mst(), nullcontext),
+    "mst, columns get their first share, never more": (Mst(), setting(selection, "_SINGLES", Fraction(0))),
     "mst, no shrinkage": (Mst(), without_shrinkage),
     "mst, rare cells not merged": (Mst(least=0.0), nullcontext),
 }

@@ -1,7 +1,7 @@
 """Builds the peers' environments and measures the peers.
 
     python -m benchmarks.peers build [NAME ...]
-    python -m benchmarks.peers run --data DIR [--peers dpmm/mst ...] [--tables adult ...] [--epsilons 1 ...]
+    python -m benchmarks.peers run --data DIR [--peers dpmm/mst ...] [--tables adult ...] [--epsilons 1 ...] [--seeds 1]
 
 `build` makes `benchmarks/.venvs/NAME`, anew, from the pinned `benchmarks/peers/NAME.txt` with Python 3.11, for all peers or
 those named: synthesizers (dpmm, mbi, smartnoise, opendp) and privacy checks (anonymeter, sdmetrics, syntheval), which
@@ -54,6 +54,7 @@ def main() -> None:
     running.add_argument("--peers", nargs="+", default=[f"{n}/{m}" for n, methods in METHODS.items() for m in methods])
     running.add_argument("--tables", nargs="+", default=["adult"], choices=SOURCES)
     running.add_argument("--epsilons", nargs="+", default=["1"])
+    running.add_argument("--seeds", type=int, default=1, help="how many fits, where one says too little")
     running.add_argument("--limit", type=int, default=LIMIT_S, help="CPU seconds a run")
     arguments = parser.parse_args()
     if arguments.command == "build":
@@ -67,10 +68,10 @@ def main() -> None:
     records = []
     for table in arguments.tables:
         split = load(table, arguments.data)
-        for epsilon, peer in product(arguments.epsilons, arguments.peers):
+        for epsilon, peer, seed in product(arguments.epsilons, arguments.peers, range(arguments.seeds)):
             if not python_of(peer.split("/")[0]).exists():
                 sys.exit(f"there is no environment for {peer}: python -m benchmarks.peers build")
-            record = measure(split, peer, epsilon, 0, limit_s=arguments.limit)
+            record = measure(split, peer, epsilon, seed, limit_s=arguments.limit)
             keep(record, "peers")
             records.append(record)
     print(markdown(records))

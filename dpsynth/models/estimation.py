@@ -41,7 +41,7 @@ _LEAST = 1e-9  # rows; no cell is ruled out by noise
 
 
 @dataclass(kw_only=True)
-class _Table:
+class NoisyTable:
     """A measured marginal on its way to what the model has to match.
 
     Args:
@@ -71,7 +71,7 @@ class _Target:
         potential: Logarithm of the factor that matching them took so far.
     """
 
-    table: _Table
+    table: NoisyTable
     clique: int
     sums: tuple[int, ...]
     view: tuple[int, ...]
@@ -107,7 +107,7 @@ def estimate(
         coarse: The last columns of the tree, if these were made from others; each lies in a clique with its source.
         allowed: Column sets, each inside some clique and in increasing order, with the cells that may have rows.
     """
-    by_columns = _merged(measurements)
+    by_columns = combined(measurements)
     links = list(enumerate(coarse, start=len(tree.sizes) - len(coarse)))
     fine = {made.column: by_columns.pop((made.column,)) for _, made in links if (made.column,) in by_columns}
     tables = list(by_columns.values())
@@ -151,35 +151,35 @@ def estimate(
     return logs + [(target.table.columns, target.potential) for targets in at.values() for target in targets]
 
 
-def _merged(measurements: Iterable[Measurement]) -> dict[Columns, _Table]:
+def combined(measurements: Iterable[Measurement]) -> dict[Columns, NoisyTable]:
     """One table for each measured column set: what was measured again counts by its inverse variance."""
-    found: dict[Columns, _Table] = {}
+    found: dict[Columns, NoisyTable] = {}
     for m in measurements:
         values, variance = m.values.astype(np.float64), np.full(m.values.shape, float(m.sigma_squared))
         if m.columns in found:
             seen = found[m.columns]
             share = seen.variance / (variance + seen.variance)
             values, variance = share * values + (1 - share) * seen.values, share * variance
-        found[m.columns] = _Table(columns=m.columns, values=values, variance=variance)
+        found[m.columns] = NoisyTable(columns=m.columns, values=values, variance=variance)
     return found
 
 
-def _in_coarse_cells(table: _Table, groups: IntArray, column: int) -> _Table:
+def _in_coarse_cells(table: NoisyTable, groups: IntArray, column: int) -> NoisyTable:
     """A table of one column as its coarse cells have it."""
-    return _Table(
+    return NoisyTable(
         columns=(column,),
         values=np.bincount(groups, weights=table.values).astype(np.float64),
         variance=np.bincount(groups, weights=table.variance).astype(np.float64),
     )
 
 
-def _pool(tables: Sequence[_Table]) -> None:
+def _pool(tables: Sequence[NoisyTable]) -> None:
     """Moves all tables to the inverse-variance mean of each marginal that several of them have, from the empty one up.
 
     Where each table has one variance this is least squares, and all tables agree afterwards. Coarse cells differ in
     variance: there they agree nearly, and the projection that follows does the rest.
     """
-    holders: dict[Columns, list[_Table]] = {}
+    holders: dict[Columns, list[NoisyTable]] = {}
     for table in tables:
         for length in range(len(table.columns) + 1):
             for columns in combinations(table.columns, length):
@@ -196,7 +196,7 @@ def _pool(tables: Sequence[_Table]) -> None:
             table.values = table.values + (mean.reshape(values.shape) - values) * (table.variance / variance)
 
 
-def _single(tables: Sequence[_Table], column: int, size: int, total: float) -> FloatArray:
+def _single(tables: Sequence[NoisyTable], column: int, size: int, total: float) -> FloatArray:
     """One-way counts of a column that add up to the total: as measured, or even."""
     holder = min((t for t in tables if column in t.columns), key=lambda t: len(t.columns), default=None)
     if holder is None:

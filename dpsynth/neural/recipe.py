@@ -27,7 +27,7 @@ from dpsynth.privacy import Cap, Cost, Neighbours
 from dpsynth.randomness import attack_generator
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Implementation, Progress, silent
-from dpsynth.synthesizers.independent import one_way
+from dpsynth.synthesizers.measuring import one_way
 
 MOST_CELLS = 20_000
 """Cells of all columns together that a network is asked to learn: more would be noise, and minutes a step."""

@@ -29,14 +29,16 @@ from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
 from dpsynth.schema.quoting import quoted
 from dpsynth.synthesizers.base import Marginals, Progress, silent
-from dpsynth.synthesizers.independent import one_way
+from dpsynth.synthesizers.measuring import measured, one_way
 from dpsynth.synthesizers.selection import (
     check_pairs,
+    columns_first,
+    errors_of_columns,
     expected_of,
     guessed_sigma,
     in_use,
-    measured,
     merged,
+    sigma_of_one,
     worth_measuring,
 )
 
@@ -47,6 +49,7 @@ _TRIPLES = range(
 )  # cells of a triple, with a standard deviation of noise a cell, from which triples are looked at, and at most
 _TRIPLES_COLUMNS = 20  # beyond, there are too many triples to score each
 _ROUNDS = (Fraction(1, 3), Fraction(2, 3))
+_SCARCE = Fraction(2, 5)  # of rho for columns, from which the rest is too little for more than one round
 _ROUNDS_WITH_TRIPLES = (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
 _MOST_COLUMNS = 60  # beyond, finding the cliques takes longer than all the rest
 
@@ -60,10 +63,10 @@ class Aim(Marginals):
             with weight one, and, where the noise is small enough to show them, the triples of at most 5,000 cells.
         max_cells: Of all cliques of the model together; nothing is measured that would need more. The more noise, the
             smaller the model that serves best: fewer are used from 10 rows of noise a cell on, down to a tenth.
-        one_way_share: Part of rho for the one-way marginals.
+        one_way_share: Part of rho for the one-way marginals, at least; more where the noise is large against the table.
         selection_share: Part of rho for the scores of all rounds.
         round_shares: Parts of the rest for the measurements of each round; they add up to one. None for a third and two
-            thirds, or, with triples, for a fifth and twice two fifths.
+            thirds; with triples, for a fifth and twice two fifths; where the columns took two fifths of rho, for all at once.
         least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
     """
 
@@ -91,12 +94,14 @@ class Aim(Marginals):
     def fit(self, curator: Curator, *, budget: Cost, progress: Progress = silent) -> GraphicalModel:
         schema = curator.schema
         weights = self._weights(schema)
-        round_shares = self.round_shares or _ROUNDS
         progress("one-way marginals, with all of the budget")
         if not weights:  # one column: nothing to measure together
             return GraphicalModel.fitted(schema, one_way(curator, rho=budget.rho), groups=[])
-        found = one_way(curator, rho=budget.rho * self.one_way_share)
-        for_pairs = unspent = budget.rho * (1 - self.one_way_share - self.selection_share)
+        found, columns_took = columns_first(
+            curator, rho=budget.rho, share=self.one_way_share, choosing=self.selection_share
+        )
+        round_shares = self.round_shares or (_ROUNDS if columns_took < _SCARCE else (Fraction(1),))
+        for_pairs = unspent = budget.rho * (1 - columns_took - self.selection_share)
         sigma = guessed_sigma(curator, rho=for_pairs)
         if self.workload is None and (triples := _triples(schema, round(noisy_total(found) / sigma))):
             weights |= triples
@@ -107,13 +112,14 @@ class Aim(Marginals):
         used = in_use(schema, coarse)
         weights = {tuple(sorted(used[c] for c in columns)): w for columns, w in weights.items()}
         sizes, held = frame(schema, [], coarse)
+        errors, alone = errors_of_columns(found, coarse), sigma_of_one(curator, rho=for_pairs)
         candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
         scoring = DiscreteGaussian.calibrated(
             rho=budget.rho * self.selection_share / len(round_shares),
             l2_squared=max(1, len(candidates)) * curator.unit.l1**2,
         )
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
-        planned = 1 - self.one_way_share
+        planned = 1 - columns_took
         for number, share in enumerate(round_shares, start=1):
             last = number == len(round_shares)
             progress(f"round {number} of {len(round_shares)}, at least {float(planned):.0%} of the budget left")
@@ -126,9 +132,10 @@ class Aim(Marginals):
             known = {m.columns for m in found}
             chosen = worth_measuring(
                 {c: weights[c] * float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
+                errors=errors,
                 sizes=sizes,
                 held=held,
-                sigma=sigma,
+                sigma=alone,
                 max_cells=max_cells,
                 admits=anything if last else Forest().admits,
             )

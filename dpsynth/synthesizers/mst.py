@@ -17,8 +17,16 @@ from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Marginals, Progress, silent
-from dpsynth.synthesizers.independent import one_way
-from dpsynth.synthesizers.selection import check_pairs, expected_alone, in_use, measured, merged, pairs_of, that_fit
+from dpsynth.synthesizers.measuring import measured, one_way
+from dpsynth.synthesizers.selection import (
+    check_pairs,
+    columns_first,
+    expected_alone,
+    in_use,
+    merged,
+    pairs_of,
+    that_fit,
+)
 
 _MAX_CELLS = 10_000_000  # of all cliques together: about a gigabyte while a model is fitted
 
@@ -28,7 +36,7 @@ class Mst(Marginals):
     """Measures every one-way marginal, then the pairs along a spanning tree that independence explains worst.
 
     Args:
-        one_way_share: Part of rho for the one-way marginals.
+        one_way_share: Part of rho for the one-way marginals, at least; more where the noise is large against the table.
         selection_share: Part of rho for choosing the tree; the pairs get the rest.
         least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
     """
@@ -50,16 +58,18 @@ class Mst(Marginals):
         progress("one-way marginals, with all of the budget")
         if edges == 0:  # one column: nothing to select, no pair to measure
             return GraphicalModel.fitted(curator.schema, one_way(curator, rho=budget.rho), groups=[])
-        ones = one_way(curator, rho=budget.rho * self.one_way_share)
+        ones, columns_took = columns_first(
+            curator, rho=budget.rho, share=self.one_way_share, choosing=self.selection_share
+        )
         coarse = merged(curator.schema, ones, least=self.least)
         curator.coarsen(coarse)
         independent = GraphicalModel.fitted(curator.schema, ones, groups=[], coarse=coarse)
         sizes, held = frame(curator.schema, [], coarse)
         candidates = pairs_of(in_use(curator.schema, coarse), sizes)
-        rest = 1 - self.one_way_share - self.selection_share
-        progress(f"choosing a tree of pairs, {float(1 - self.one_way_share):.0%} of the budget left")
+        rest = 1 - columns_took - self.selection_share
+        progress(f"choosing a tree of pairs, {float(1 - columns_took):.0%} of the budget left")
         chosen: list[Columns] = []
-        rho = budget.rho * (1 - self.one_way_share)
+        rho = budget.rho * (1 - columns_took)
         if candidates:
             mechanism = NoisyMax.calibrated(rho=budget.rho * self.selection_share / edges, sensitivity=curator.unit.l1)
             expected = expected_alone(independent, candidates)

@@ -18,15 +18,16 @@ from dpsynth.models.graphical import GraphicalModel, frame
 from dpsynth.privacy import Cost
 from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Marginals, Progress, silent
-from dpsynth.synthesizers.independent import one_way
+from dpsynth.synthesizers.measuring import measured, one_way
 from dpsynth.synthesizers.selection import (
     check_pairs,
+    columns_first,
+    errors_of_columns,
     expected_alone,
-    guessed_sigma,
     in_use,
-    measured,
     merged,
     pairs_of,
+    sigma_of_one,
     worth_measuring,
 )
 
@@ -38,7 +39,7 @@ class Wide(Marginals):
     """Measures every one-way marginal, then those pairs of a spanning forest that are worth their noise.
 
     Args:
-        one_way_share: Part of rho for the one-way marginals.
+        one_way_share: Part of rho for the one-way marginals, at least; more where the noise is large against the table.
         screen_share: Part of rho for ranking all pairs.
         score_share: Part of rho for the distances of the pairs in the forest; measuring gets the rest.
         max_pair_cells: A pair with more cells, after rare cells are merged, is not considered.
@@ -68,15 +69,16 @@ class Wide(Marginals):
         progress("one-way marginals, with all of the budget")
         if most == 0:  # nothing to measure together
             return GraphicalModel.fitted(schema, one_way(curator, rho=budget.rho), groups=[])
-        found = one_way(curator, rho=budget.rho * self.one_way_share)
+        choosing = self.screen_share + self.score_share
+        found, columns_took = columns_first(curator, rho=budget.rho, share=self.one_way_share, choosing=choosing)
         coarse = merged(schema, found, least=self.least)
         curator.coarsen(coarse)
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
         sizes, held = frame(schema, [], coarse)
         pairs = pairs_of(in_use(schema, coarse), sizes)
         pairs = [(a, b) for a, b in pairs if sizes[a] * sizes[b] <= self.max_pair_cells]
-        rest = budget.rho * (1 - self.one_way_share)
-        progress(f"ranking pairs, {float(1 - self.one_way_share):.0%} of the budget left")
+        rest = budget.rho * (1 - columns_took)
+        progress(f"ranking pairs, {float(1 - columns_took):.0%} of the budget left")
         if pairs:
             mechanism = NoisyMax.calibrated(rho=budget.rho * self.screen_share / most, sensitivity=curator.unit.l1)
             kept = curator.select(pairs, expected_alone(model, pairs), mechanism, picks=most, forest=True)
@@ -85,15 +87,16 @@ class Wide(Marginals):
                 rho=budget.rho * self.score_share, l2_squared=len(pairs) * curator.unit.l1**2
             )
             scores = curator.score(pairs, expected_alone(model, pairs), noise)
-            rest -= budget.rho * (self.screen_share + self.score_share)
+            rest -= budget.rho * choosing
             pairs = worth_measuring(
                 {pair: float(score) for pair, score in zip(pairs, scores, strict=True)},
+                errors=errors_of_columns(found, coarse),
                 sizes=sizes,
                 held=held,
-                sigma=guessed_sigma(curator, rho=rest),
+                sigma=sigma_of_one(curator, rho=rest),
                 max_cells=_MAX_CELLS,
             )
-        planned = 1 - self.one_way_share - self.screen_share - self.score_share
+        planned = 1 - columns_took - choosing
         progress(f"measuring, at least {float(planned):.0%} of the budget left")
         found += measured(curator, pairs, rho=rest) if pairs else one_way(curator, rho=rest)
         progress("fitting")

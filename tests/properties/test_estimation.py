@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dpsynth.coarsening import Coarse
 from dpsynth.mechanisms.base import Columns, Measurement
-from dpsynth.models.estimation import _pool, _Table, noisy_total
+from dpsynth.models.estimation import NoisyTable, _pool, noisy_total
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.models.inference import joint
 from dpsynth.privacy import Cost
@@ -145,7 +145,7 @@ def test_noise_of_any_size_leaves_a_distribution(
 # ---- pooling --------------------------------------------------------------------------------------------------------
 
 
-def best_linear(tables: Sequence[_Table], sizes: Sequence[int]) -> list[Floats]:
+def best_linear(tables: Sequence[NoisyTable], sizes: Sequence[int]) -> list[Floats]:
     """The best linear unbiased estimate of each table, by least squares over all cells of the whole table."""
     rows, wanted, places = [], [], np.indices(sizes).reshape(len(sizes), -1)
     for table in tables:
@@ -167,7 +167,7 @@ def test_pooled_tables_are_the_best_linear_unbiased_estimates(sizes: list[int], 
     for columns in asked:
         shape = [sizes[column] for column in columns]
         noise = np.full(shape, rng.choice([0.5, 3.0, 40.0]))
-        tables.append(_Table(columns=columns, values=rng.normal(50, 20, shape), variance=noise))
+        tables.append(NoisyTable(columns=columns, values=rng.normal(50, 20, shape), variance=noise))
     want = best_linear(tables, sizes)
     _pool(tables)
     for table, best in zip(tables, want, strict=True):
