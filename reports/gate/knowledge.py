@@ -26,6 +26,11 @@ NOISE: Final = "implementation.floating_point"
 VIOLATIONS: Final = "implementation.known_violations"
 CLAIM: Final = "implementation.claimed_by"
 UNPROTECTED: Final = "guarantee.unprotected_quantities"
+LEARNED: Final = "implementation.learned"
+ANSWERED: Final = frozenset(
+    {"guarantee.covered", "guarantee.claimed", "implementation.exact_noise", "implementation.sound"}
+)
+"""Checks that `learned` answers in place of a pass, where it knows better than what the evidence says."""
 
 
 def unsaid(evidence: Evidence) -> tuple[tuple[str, str], ...]:
@@ -61,7 +66,7 @@ def learned(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult
             f"{'; '.join(new)}. A release made anew with this version would say it."
         )
         reason = "What is known today counts, whenever a release was made; a signature covers what the evidence said."
-        yield finding("implementation.learned", "needs_human", message, reason)
+        yield finding(LEARNED, "needs_human", message, reason)
 
 
 def unless_learned(path: str, check: Check) -> Check:

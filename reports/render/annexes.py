@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from reports.evidence import Evidence, Leaf
 from reports.gate import Verdict
+from reports.gate.knowledge import ANSWERED, LEARNED
 from reports.paths import PATHS, Value, is_number
 from reports.registry import entries, fields
 from reports.render import words
@@ -214,7 +215,11 @@ def _judged(names: Sequence[str], verdict: Verdict, *, person: bool) -> tuple[St
         found: list[Tone] = [
             _tone(rule.state) for rule in verdict.rules if check == (rule.id if rule.origin == "code" else rule.path)
         ]
-        if found:
+        known = [_tone(rule.state) for rule in verdict.rules if rule.id == LEARNED and check in ANSWERED]
+        if not found and known:
+            found = known
+            checked.append(f"{check}, which {LEARNED} answers: {_WORDS[_worst(found)]}")
+        elif found:
             checked.append(f"{check}: {_WORDS[_worst(found)]}")
         else:
             missing.append(check)

@@ -11,12 +11,15 @@ from dataclasses import replace
 from importlib.resources import files
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dpsynth.errors import UsageError
+from dpsynth.synthesizers.registry import synthesizer
 from reports import Evidence, Leaf, Policy, Report
 from reports.gate.checks import CHECKS
+from reports.gate.knowledge import ANSWERED, LEARNED
 from reports.paths import PATHS
 from reports.policy import ANNEXES, shipped
 from reports.registry import Publisher, fields, record
@@ -141,6 +144,23 @@ def test_hazards_follow_the_gate(builder: ModuleType) -> None:
     assert status("H16") == "for a person", "attacks that find nothing prove nothing"
     assert status("H16", attacks__linkage__fit_rate=builder.charged(0.9, 0.01)) == "fail"
     assert [status(code) for code in ("H10", "H11", "H12")] == ["for a person"] * 3
+
+
+def test_a_hazard_says_what_was_learned_since(builder: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check that what is known today takes the pass from is answered by what is known, and said to be."""
+    known = replace(
+        synthesizer("aim").implementation, known_violations=("new",), floating_point=True, claimed_by="them"
+    )
+    monkeypatch.setattr("reports.gate.knowledge.synthesizer", lambda _: Mock(implementation=known))
+    report = with_all(builder, builder.internal({"tool.version": builder.declared("0.0.9")}))
+    states = {rule.id: rule.state for rule in report.verdict.rules}
+    assert states[LEARNED] == "needs_human"
+    assert not ANSWERED & states.keys()
+    for line in lines(named(report, "hazards")):
+        for check in ANSWERED & set(next(h for h in in_file("hazards") if h["code"] == line.code).get("judged", ())):
+            assert line.status is not None
+            assert line.status.words == "for a person"
+            assert any(f"{check}, which {LEARNED} answers: for a person" in note for note in line.notes), line.code
 
 
 def test_a_hazard_that_no_rule_looks_at_is_for_a_person(builder: ModuleType) -> None:
