@@ -352,35 +352,46 @@ class AttackResult:
         return math.ceil(growth * self.controls)
 
     def advice(self, *, at_most: float) -> str | None:
-        """What would let `judge` pass, if the rates stay as they are; None if it passes, or nothing can be said."""
-        within = f"to tell whether it stays within {at_most - self.chance:g}"
-        more = self.more_control_persons(at_most=at_most)
-        if more is not None:
-            return f"{more_persons(more)}, {within}" if more else self._advice_on_the_copy(at_most)
-        if self.interval is None or not self._pairs:
-            return None
-        if self._without_limits.more_control_persons(at_most=at_most) is None:
-            return (
-                f"needs other persons {within}: in one way of attacking, these do not, and more of the same would not"
-            )
-        if all(fitted_persons_would_do(f, c, at_most=at_most, confidence=sure) for f, c, sure in self._pairs):
-            return f"needs more fitted persons {within}: of those held back it looks at no more than these"
-        return f"looks at too few persons {within}, however many there are: a random part of them"
+        """What would let a rule about the excess pass, if the rates stay as they are.
 
-    def _advice_on_the_copy(self, at_most: float) -> str | None:
-        """What would let a leaky copy surely lie above a threshold; None if it does, or was not seen at all.
-
-        The width of an interval falls with the root of the number of persons.
+        Returns:
+            None if it would pass or fail, if the estimate itself lies above, or where nothing can be said.
         """
-        copy, within = self.positive_control, f"within {at_most - self.chance:g}"
-        if copy is None or not copy.detected or copy.interval.low > at_most:
+        copy = self.positive_control
+        undecided = self.judge(at_most=at_most) == "incomplete"
+        if not undecided or self.interval is None or self.estimate is None or self.estimate > at_most:
             return None
-        if copy.estimate <= at_most:
-            return f"even a leaky copy stays {within} here: nothing can be said about so high a threshold"
+        stays = f"stays within {at_most - self.chance:g}"
+        if copy is not None and copy.estimate <= at_most:
+            return f"even a leaky copy {stays} here: nothing can be said about so high a threshold"
+        if not self._pairs:
+            return None
+        more = self.more_control_persons(at_most=at_most)
+        if more is None and self._without_limits.more_control_persons(at_most=at_most) is None:
+            return f"needs other persons to tell whether it {stays}: in one way of attacking, these do not"
+        if more is None and all(
+            fitted_persons_would_do(f, c, at_most=at_most, confidence=p) for f, c, p in self._pairs
+        ):
+            return f"needs more fitted persons to tell whether it {stays}: of those held back it looks at no more than these"
+        for_copy = self._more_for_the_copy(at_most)
+        if more is None or for_copy is None:
+            what = "it" if more is None else "a leaky copy"
+            return f"looks at too few persons to tell whether {what} {stays}, however many there are: a random part of them"
+        if not max(more, for_copy):
+            return None
+        return f"{more_persons(max(more, for_copy))}, to tell whether {'it' if more >= for_copy else 'a leaky copy'} {stays}"
+
+    def _more_for_the_copy(self, at_most: float) -> int | None:
+        """About how many control persons more would let a leaky copy surely lie above a threshold; None if none would.
+
+        The width of its interval falls with the root of the number of persons.
+        """
+        copy = self.positive_control
+        if copy is None or copy.interval.low > at_most:
+            return 0
         growth = ((copy.estimate - copy.interval.low) / (copy.estimate - at_most)) ** 2
-        if any(growth > min(fit.most / fit.trials, control.most / control.trials) for fit, control, _ in self._pairs):
-            return f"looks at too few persons to tell whether a leaky copy stays {within}, however many there are"
-        return f"{more_persons(math.ceil((growth - 1) * self.controls))}, so that a leaky copy would not stay {within}"
+        most = min((min(f.most / f.trials, c.most / c.trials) for f, c, _ in self._pairs), default=1.0)
+        return math.ceil((growth - 1) * self.controls) if growth <= min(most, 2.0**20) else None
 
     @property
     def _pairs(self) -> list[tuple[Rate, Rate, float]]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dpsynth import Measurement, Schema, Table
 from dpsynth.coarsening import Coarse
 from dpsynth.counting.memory import MemoryCounter
+from dpsynth.models.estimation import combined
 
 Columns: TypeAlias = tuple[int, ...]
 
@@ -104,7 +105,7 @@ class Truth:
 class Tally:
     """How many synthetic rows are in each cell of each measured marginal; rows come part by part.
 
-    Of what was measured twice the last counts.
+    What was measured twice counts by its inverse variance.
 
     Args:
         measurements: The noisy counts.
@@ -113,7 +114,7 @@ class Tally:
 
     def __init__(self, schema: Schema, measurements: Sequence[Measurement], *, coarse: Sequence[Coarse] = ()) -> None:
         self._schema, self._coarse = schema, coarse
-        self._measured = {m.columns: m for m in measurements}
+        self._measured = combined(measurements)
         self._counts = {columns: np.zeros(m.values.shape, np.int64) for columns, m in self._measured.items()}
         self.rows = 0
 
@@ -140,7 +141,7 @@ class Tally:
                 continue
             found = self._counts[m.columns] / max(1, self.rows)
             tv = min(1.0, float(np.abs(found - m.values / total).sum()) / 2)
-            noise = m.values.size * m.sigma * math.sqrt(2 / math.pi) / total / 2
+            noise = float(np.sqrt(m.variance).sum()) * math.sqrt(2 / math.pi) / total / 2
             out.append(Distance(columns=tuple(declared[column] for column in m.columns), tv=tv, noise=noise))
         return out
 
@@ -157,15 +158,16 @@ class Tally:
             if (column,) not in self._measured:
                 continue
             measured, found = self._measured[column,], self._counts[column,]
-            for cell, count in enumerate(measured.values.tolist()):
+            sigmas = np.sqrt(measured.variance).tolist()
+            for cell, (count, sigma) in enumerate(zip(measured.values.tolist(), sigmas, strict=True)):
                 out.append(
                     Group(
                         column=column,
                         cell=cell,
                         measured=min(1.0, max(0, count) / total),
                         synthetic=float(found[cell]) / max(1, self.rows),
-                        noise=measured.sigma / total,
-                        drowned=count < 10 * measured.sigma,
+                        noise=sigma / total,
+                        drowned=count < 10 * sigma,
                     )
                 )
         return out

@@ -112,7 +112,7 @@ class Aim(Marginals):
         used = in_use(schema, coarse)
         weights = {tuple(sorted(used[c] for c in columns)): w for columns, w in weights.items()}
         sizes, held = frame(schema, [], coarse)
-        errors, alone = errors_of_columns(found, coarse), sigma_of_one(curator, rho=for_pairs)
+        errors = errors_of_columns(found, coarse)
         candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
         scoring = DiscreteGaussian.calibrated(
             rho=budget.rho * self.selection_share / len(round_shares),
@@ -130,16 +130,17 @@ class Aim(Marginals):
                 scores = np.zeros(0, dtype=np.int64)
                 unspent += budget.rho * self.selection_share / len(round_shares)
             known = {m.columns for m in found}
+            rho = unspent if last else for_pairs * share
             chosen = worth_measuring(
-                {c: weights[c] * float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
+                {c: float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
+                weights=weights,
                 errors=errors,
                 sizes=sizes,
                 held=held,
-                sigma=alone,
+                sigma=sigma_of_one(curator, rho=rho),
                 max_cells=max_cells,
                 admits=anything if last else Forest().admits,
             )
-            rho = unspent if last else for_pairs * share
             if chosen:
                 found += measured(curator, chosen, rho=rho)
                 unspent -= rho

@@ -2,9 +2,9 @@
 
 A marginal of k cells with noise of standard deviation s is wrong by about k s rows in all, and costs 1 / s^2. The sum of
 errors for a given cost is least with shares in proportion to k^(2/3) (Lagrange; Zhang et al., PrivSyn, USENIX Security
-2021). Many cells of large tables are empty, and estimation finds that out, so they err by less than their size: with shares
-in proportion to k^(1/3), one-way marginals of five tables came nearer to the truth at each budget. Larger tables get the
-same noise each: unequal shares made rows no better there, and classifiers worse (`docs/engine.md`).
+2021). Many cells of large tables are empty, and estimation finds that out, so they err by less than their size: shares in
+proportion to k^(1/3) do for one-way marginals (the ablation in `docs/engine.md`). Marginals of more columns get the same
+noise each: unequal shares made classifiers worse.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from dpsynth.coarsening import Coarse, groups_of
 from dpsynth.curator import Curator
 from dpsynth.errors import UsageError
 from dpsynth.mechanisms.base import Columns, IntArray, Measurement
-from dpsynth.mechanisms.noisy_max import anything
-from dpsynth.models.estimation import combined, noisy_total
+from dpsynth.mechanisms.noisy_max import Forest, anything
+from dpsynth.models.estimation import combined, noisy_total, on_simplex
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.models.inference import joint
 from dpsynth.models.junction_tree import FloatArray, triangulated
@@ -31,8 +31,9 @@ _LINK_CELLS = 1_000_000
 _WIDEST = 20  # columns in one clique
 _REFUSALS = 200  # candidates in a row that do not fit, after which no more are tried
 _WORK = 2**24  # products that a guess may take
-_EVEN, _FALL = 80.0, 0.75  # rows, in deviations of their noise, at which columns get half of rho; how fast that falls
+_EVEN, _FALL = 180.0, 0.75  # rows, in deviations of noise, at which columns get half of rho; how fast that falls
 _SINGLES = Fraction(9, 10)  # of what is not spent on choosing, at most, goes to columns
+_FURTHER = 20  # marginals that are looked at beyond twice the best number, in case more together repair more
 _LIKELY = 3  # marginals measured per column, when their noise has to be guessed before they are chosen
 
 
@@ -61,9 +62,12 @@ def columns_first(
     """The one-way marginals, and the part of `rho` that they took: more where noise is large against the table.
 
     A part is spent, and its noisy total says how many rows there are. Where they are few for the noise, an error in every
-    column weighs more than what pairs could tell, so that the columns are measured once more. On five tables at four
-    budgets, half of rho was best at some eighty times as many rows as the noise on a cell has standard deviations, nearly
-    all at ten, and a fifth at five hundred (`docs/engine.md`).
+    column weighs more than what pairs could tell, so that the columns are measured once more. The curve follows what was
+    best for `aim` on five tables (`docs/engine.md`): half of rho for 180 times as many rows as the noise on a cell would
+    have standard deviations if columns got everything; nearly all for 20, a fifth for 1,100.
+
+    The split follows from noisy answers, and the budget is fixed beforehand: costs of zCDP that are chosen that way add up
+    as if they had been fixed (Whitehouse, Ramdas, Rogers, Wu, ICML 2023, Theorem 1), and the reservation refuses more.
 
     Args:
         rho: The whole budget.
@@ -71,7 +75,7 @@ def columns_first(
         choosing: The part of it that choosing marginals takes.
     """
     found = one_way(curator, rho=rho * share)
-    noise = sigma_of_one(curator, rho=rho * share / len(found))
+    noise = sigma_of_one(curator, rho=rho / len(found))  # of columns that get everything, whatever was spent first
     part = 1 / (1 + (noisy_total(found) / noise / _EVEN) ** _FALL)
     wanted = min(Fraction(round(20 * part), 20), _SINGLES * (1 - choosing))
     if wanted <= share:
@@ -157,13 +161,12 @@ def expected_of(model: GraphicalModel, candidates: Sequence[Columns]) -> Iterato
 def errors_of_columns(ones: Sequence[Measurement], coarse: Sequence[Coarse]) -> list[float]:
     """About how many rows the noise moves in the estimate of each column alone, those of `coarse` last.
 
-    A cell is off by 0.8 standard deviations; one that is nearly empty by no more than it holds, because estimates are not
-    negative.
+    A cell of the estimate is off by 0.8 standard deviations, and by no more than the rows that it has.
     """
+    total = noisy_total(ones)
 
     def error(counts: FloatArray, variance: FloatArray) -> float:
-        off = _ABSOLUTE * np.sqrt(variance)
-        return float(np.minimum(off, np.maximum(counts, 0) + off / 4).sum())
+        return float(np.minimum(_ABSOLUTE * np.sqrt(variance), on_simplex(counts, total)).sum())
 
     tables = combined(ones)
     out = [error(tables[(column,)].values, tables[(column,)].variance) for column in range(len(tables))]
@@ -177,6 +180,7 @@ def errors_of_columns(ones: Sequence[Measurement], coarse: Sequence[Coarse]) -> 
 def worth_measuring(
     distances: Mapping[Columns, float],
     *,
+    weights: Mapping[Columns, float] | None = None,
     errors: Sequence[float],
     sizes: Sequence[int],
     held: Sequence[Columns],
@@ -191,8 +195,9 @@ def worth_measuring(
     gained. Each further marginal makes the noise of all larger.
 
     Args:
-        distances: Noisy L1 distance of each candidate from the model, in rows, times its weight.
-        errors: Rows by which each column alone is off in that model.
+        distances: Noisy L1 distance of each candidate from the model, in rows.
+        weights: How much each candidate matters, positive; only their ratios count. None for all alike.
+        errors: Rows by which each column alone was off, as `errors_of_columns` has them.
         sizes: Cells of each column.
         held: Column sets that the model holds already.
         sigma: Noise on a cell if one marginal gets the whole budget, in rows.
@@ -201,48 +206,68 @@ def worth_measuring(
     signals = {columns: (far - sum(errors[c] for c in columns)) / 2 for columns, far in distances.items()}
     promising = [columns for columns, signal in signals.items() if signal > 0]
     signal = np.array([signals[columns] for columns in promising])
+    weight = np.array([weights[columns] if weights else 1.0 for columns in promising])
     error = _ERROR * sigma * np.array([math.prod(sizes[column] for column in columns) for columns in promising])
 
-    def gains(together: int) -> FloatArray:
-        out: FloatArray = signal * signal / (signal + math.sqrt(together) * error)
+    def gains(which: Sequence[int] | slice, together: int) -> FloatArray:
+        out: FloatArray = weight[which] * signal[which] ** 2 / (signal[which] + math.sqrt(together) * error[which])
         return out
 
-    order = np.argsort(-gains(_LIKELY * len(errors)), kind="stable")
-    counts = range(1, len(promising) + 1)
-    best = max(counts, key=lambda count: float(gains(count)[order[:count]].sum()), default=0)
-    chosen = [promising[place] for place in order[:best]]
-    return that_fit(chosen, sizes=sizes, held=held, max_cells=max_cells, admits=admits)
+    order = np.argsort(-gains(slice(None), _LIKELY * len(errors)), kind="stable").tolist()
+    places = {promising[place]: place for place in order}
+    taken: list[int] = []
+    best, most = 0, 0.0
+    for columns in fitting(places, sizes=sizes, held=held, max_cells=max_cells, admits=admits):
+        taken.append(places[columns])
+        gain = float(gains(taken, len(taken)).sum())
+        if gain > most:
+            best, most = len(taken), gain
+        elif len(taken) > 2 * best + _FURTHER:
+            break
+    return [promising[place] for place in taken[:best]]
 
 
 def that_fit(
+    candidates: Iterable[Columns], *, sizes: Sequence[int], held: Sequence[Columns], max_cells: int
+) -> list[Columns]:
+    """The candidates, one after another, as long as a model that holds them all has at most `max_cells` cells."""
+    return list(fitting(candidates, sizes=sizes, held=held, max_cells=max_cells))
+
+
+def fitting(
     candidates: Iterable[Columns],
     *,
     sizes: Sequence[int],
     held: Sequence[Columns],
     max_cells: int,
     admits: Callable[[Columns], bool] = anything,
-) -> list[Columns]:
-    """The candidates, one after another, as long as a model that holds them all has at most `max_cells` cells."""
+) -> Iterator[Columns]:
+    """Those of the candidates, one after another, that are admitted and fit with all before them into the bound."""
     wanted = list(candidates)
-
-    def fits(groups: Sequence[Columns]) -> tuple[bool, bool]:
-        """Whether its cells are few enough, and its cliques narrow enough."""
-        cliques = triangulated(sizes, [*held, *groups])
-        cells = sum(math.prod(sizes[c] for c in clique) for clique in cliques)
-        return cells <= max_cells, max(map(len, cliques), default=0) <= max(_WIDEST, *map(len, held), 0)
-
-    if admits is anything and len(wanted) < len(sizes) and all(fits(wanted)):  # a tree, nearly always
-        return wanted
+    if admits is anything and len(wanted) < len(sizes):
+        forest = Forest()
+        if all(map(forest.admits, [*held, *wanted])) and all(_fits(sizes, [*held, *wanted], held, max_cells)):
+            yield from wanted  # each part of a forest is one, and has fewer cells
+            return
     chosen: list[Columns] = []
     refused = 0
     for columns in wanted:
-        small, narrow = fits([*chosen, columns])
+        small, narrow = _fits(sizes, [*held, *chosen, columns], held, max_cells)
         if small and narrow and admits(columns):
             chosen.append(columns)
             refused = 0
+            yield columns
         elif (refused := refused + (not small)) > _REFUSALS:
-            break
-    return chosen
+            return
+
+
+def _fits(
+    sizes: Sequence[int], groups: Sequence[Columns], held: Sequence[Columns], max_cells: int
+) -> tuple[bool, bool]:
+    """Whether the cells of a model of those groups are few enough, and its cliques narrow enough."""
+    cliques = triangulated(sizes, groups)
+    cells = sum(math.prod(sizes[c] for c in clique) for clique in cliques)
+    return cells <= max_cells, max(map(len, cliques), default=0) <= max(_WIDEST, *map(len, held), 0)
 
 
 def sigma_of_one(curator: Curator, *, rho: Fraction) -> float:

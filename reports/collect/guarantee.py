@@ -10,7 +10,7 @@ from dpsynth.privacy import NANO, ORDERS
 from reports.collect.leaves import p0, up
 from reports.collect.run import Run
 from reports.evidence import Leaf
-from reports.paths import APPROXIMATE, CLAIMED, RENYI, ZCDP
+from reports.paths import APPROXIMATE, CLAIMED, RENYI, ZCDP, PrivacyClass
 
 
 def guarantee_section(run: Run) -> dict[str, Any]:
@@ -75,23 +75,24 @@ def guarantee_section(run: Run) -> dict[str, Any]:
     return out
 
 
-def _rho(cost: Cost, src: str) -> Leaf:
+def _rho(cost: Cost, src: str, cls: PrivacyClass = "P0") -> Leaf:
     """The rho of a zCDP cost, whose delta0 stands beside it; of any other cost it would be no bound."""
     if cost.is_zcdp:
-        return Leaf(up(cost.rho), "P0", src)
-    return Leaf(None, "P0", src, missing="not zCDP: no rho bounds this loss")
+        return Leaf(up(cost.rho), cls, src)
+    return Leaf(None, cls, src, missing="not zCDP: no rho bounds this loss")
 
 
 def _share(purpose: str, spent: Cost, run: Run) -> dict[str, Leaf]:
     """What was spent on a purpose, as a rho: a Renyi loss counts at the order at which the promise is kept.
 
-    What another program claims has no rho.
+    What another program claims has no rho. How a recipe splits its budget may follow from its noisy answers.
     """
+    src = "accountant; a split of the budget may follow from noisy answers"
     if spent.is_zcdp or run.claim is not None:
-        return {"purpose": p0(purpose, "accountant"), "rho": _rho(spent, "accountant")}
+        return {"purpose": p0(purpose, "accountant"), "rho": _rho(spent, src, "P1")}
     order = run.promise.order
     said = f"{purpose} (Renyi loss at order {float(order):g}, over the order)"
-    return {"purpose": p0(said, "accountant"), "rho": p0(up(Fraction(spent.at(order), NANO) / order), "accountant")}
+    return {"purpose": p0(said, "accountant"), "rho": Leaf(up(Fraction(spent.at(order), NANO) / order), "P1", src)}
 
 
 def unprotected(schema: Schema, *, claimed: bool) -> Leaf:

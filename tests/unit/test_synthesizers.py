@@ -421,7 +421,9 @@ def test_a_model_is_built_from_noisy_answers_alone(
 
 @pytest.mark.slow
 @every_synthesizer
-def test_progress_says_the_same_for_two_tables(name: str, reserve: Reserve, open_curator: OpenCurator) -> None:
+def test_progress_says_the_same_for_two_tables_of_many_rows(
+    name: str, reserve: Reserve, open_curator: OpenCurator
+) -> None:
     schema, told = SCHEMAS["mixed"], list[list[str]]()
     for rows in (23_000, 24_321):  # both many enough that no more than a fifth of rho goes to columns
         reservation, lines = reserve(schema, epsilon="3"), list[str]()

@@ -161,11 +161,12 @@ SIDES = ((0.40, 0.36, 300), (0.6, 0.4, 10))
             0.21,
             0.0999,
             math.inf,
-            "needs about 6 more control persons, and as many more fitted ones in proportion, so that",
+            "needs about 6 more control persons, and as many more fitted ones in proportion, to tell whether a leaky",
         ),
         (0.21, 0.08, math.inf, "needs about 1,191 more control persons"),
         (0.21, 0.08, 4500.0, "looks at too few persons to tell whether a leaky copy stays within 0.1"),
         (0.09, 0.05, math.inf, "even a leaky copy stays within 0.1"),
+        (0.1000001, 0.08, math.inf, "however many there are"),
         (0.21, 0.11, math.inf, None),
     ],
 )
@@ -187,13 +188,39 @@ def test_a_threshold_that_a_leaky_copy_would_keep_passes_nothing(
 
 
 def test_persons_who_are_beyond_the_threshold_in_one_way_are_not_asked_for_again() -> None:
-    pairs = {"x": (0.02, 0.02), "y": (0.5, 0.35)}
+    pairs = {"x": (0.02, 0.02), "y": (0.5, 0.37)}
     measures = {
         name: excess(*(Rate(value=value, trials=40, persons=40) for value in values)) for name, values in pairs.items()
     }
     result = measured(interval=measures["y"].interval, measures=measures, variants=("x", "y"), controls=40)
     assert result.judge(at_most=0.1) == "incomplete"
     assert "needs other persons" in str(advice(result))
+    assert advice(replace(result, estimate=0.13)) is None, "the gate fails it"
+    assert advice(replace(result, p_adjusted=0.001, interval=Interval(low=0.02, high=0.3, confidence=0.95))) is None
+
+
+def test_the_larger_of_two_needs_is_named() -> None:
+    """The attack itself lacks some persons, and its leaky copy many; or the other way round."""
+    fit, control = (Rate(value=0.5, trials=n, persons=n) for n in (4000, 400))
+    measure = excess(fit, control)
+
+    def said(low: float) -> tuple[int, str]:
+        interval = Interval(low=low, high=0.3, confidence=0.95)
+        copy = PositiveControl(estimate=0.2, interval=interval, p_value=0.001, detected=True)
+        result = measured(
+            interval=Interval(low=-0.1, high=0.12, confidence=0.95),
+            measures={"x": measure},
+            variants=("x",),
+            controls=400,
+            positive_control=copy,
+        )
+        words = str(result.advice(at_most=measure.interval.high - 0.02))
+        return int(words.split()[2].replace(",", "")), words
+
+    few, many = said(0.19), said(-0.3)
+    assert 0 < few[0] < many[0]
+    assert few[1].endswith(f"to tell whether it stays within {measure.interval.high - 0.02:g}")
+    assert "to tell whether a leaky copy stays" in many[1]
 
 
 def test_figures_that_decide_nothing_do_not_count_for_how_many_persons_are_needed() -> None:
@@ -293,7 +320,8 @@ def test_ten_persons_stay_ten_however_many_there_are(tables: ModuleType) -> None
     sample = tables.split(tables.population(400, rng), rng)
     found = run_suite(sample, tables.population(300, rng).records)["vulnerable_records"]
     assert found.status == "measured"
-    said = found.advice(at_most=0.02)
+    assert found.estimate is not None
+    said = found.advice(at_most=found.estimate + 0.01)
     assert said is not None
     assert "however many there are" in said
 
