@@ -31,6 +31,7 @@ from dpsynth.schema.quoting import quoted
 from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.measuring import measured, one_way
 from dpsynth.synthesizers.selection import (
+    at_least,
     check_pairs,
     columns_first,
     errors_of_columns,
@@ -39,6 +40,7 @@ from dpsynth.synthesizers.selection import (
     in_use,
     merged,
     sigma_of_one,
+    surely_left,
     worth_measuring,
 )
 
@@ -48,9 +50,11 @@ _TRIPLES = range(
     2_000, 5_001
 )  # cells of a triple, with a standard deviation of noise a cell, from which triples are looked at, and at most
 _TRIPLES_COLUMNS = 20  # beyond, there are too many triples to score each
-_ROUNDS = (Fraction(1, 3), Fraction(2, 3))
 _SCARCE = Fraction(2, 5)  # of rho for columns, from which the rest is too little for more than one round
+_ROUNDS_IF_SCARCE = (Fraction(0), Fraction(0), Fraction(1))
+_ROUNDS = (Fraction(0), Fraction(1, 3), Fraction(2, 3))
 _ROUNDS_WITH_TRIPLES = (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
+"""Parts of three rounds, so that progress is the same for every table; a round without a part is left out."""
 _MOST_COLUMNS = 60  # beyond, finding the cliques takes longer than all the rest
 
 
@@ -100,7 +104,7 @@ class Aim(Marginals):
         found, columns_took = columns_first(
             curator, rho=budget.rho, share=self.one_way_share, choosing=self.selection_share
         )
-        round_shares = self.round_shares or (_ROUNDS if columns_took < _SCARCE else (Fraction(1),))
+        round_shares = self.round_shares or (_ROUNDS if columns_took < _SCARCE else _ROUNDS_IF_SCARCE)
         for_pairs = unspent = budget.rho * (1 - columns_took - self.selection_share)
         sigma = guessed_sigma(curator, rho=for_pairs)
         if self.workload is None and (triples := _triples(schema, round(noisy_total(found) / sigma))):
@@ -114,21 +118,22 @@ class Aim(Marginals):
         sizes, held = frame(schema, [], coarse)
         errors = errors_of_columns(found, coarse)
         candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
+        rho_of_scores = budget.rho * self.selection_share / sum(share > 0 for share in round_shares)
         scoring = DiscreteGaussian.calibrated(
-            rho=budget.rho * self.selection_share / len(round_shares),
+            rho=rho_of_scores,
             l2_squared=max(1, len(candidates)) * curator.unit.l1**2,
         )
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
-        planned = 1 - columns_took
         for number, share in enumerate(round_shares, start=1):
             last = number == len(round_shares)
-            progress(f"round {number} of {len(round_shares)}, at least {float(planned):.0%} of the budget left")
-            planned -= self.selection_share / len(round_shares) + share * for_pairs / budget.rho
+            progress(f"round {number} of {len(round_shares)}, {at_least(self._surely_left(number))}")
+            if not share:
+                continue
             if candidates:
                 scores = curator.score(candidates, expected_of(model, candidates), scoring)
             else:  # nothing to score: what that would have cost goes to the measurements
                 scores = np.zeros(0, dtype=np.int64)
-                unspent += budget.rho * self.selection_share / len(round_shares)
+                unspent += rho_of_scores
             known = {m.columns for m in found}
             rho = unspent if last else for_pairs * share
             chosen = worth_measuring(
@@ -149,6 +154,13 @@ class Aim(Marginals):
             held += chosen
             model = GraphicalModel.fitted(schema, found, groups=held, coarse=coarse)
         return model
+
+    def _surely_left(self, number: int) -> Fraction:
+        """The part of the budget that is left at least when a round begins, whatever the noisy answers decide."""
+        left = surely_left(share=self.one_way_share, choosing=self.selection_share)
+        possible = (self.round_shares,) if self.round_shares else (_ROUNDS_IF_SCARCE, _ROUNDS, _ROUNDS_WITH_TRIPLES)
+        parts = [sum(shares[number - 1 :], Fraction(0)) for shares in possible]
+        return left if number == 1 else (left - self.selection_share) * min(parts)
 
     def _weights(self, schema: Schema) -> dict[Columns, float]:
         """The workload by index, each set in increasing order."""

@@ -12,7 +12,7 @@ from dpsynth.models.base import Model
 from dpsynth.privacy import Cap, Cost
 from dpsynth.schema import Schema
 
-Progress = Callable[[str], None]  # is told which step begins, in words that quote public facts and noisy answers only
+Progress = Callable[[str], None]  # is told which step begins, in words that quote public facts only
 
 
 def silent(step: str) -> None:

@@ -19,12 +19,14 @@ from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.measuring import measured, one_way
 from dpsynth.synthesizers.selection import (
+    at_least,
     check_pairs,
     columns_first,
     expected_alone,
     in_use,
     merged,
     pairs_of,
+    surely_left,
     that_fit,
 )
 
@@ -67,7 +69,8 @@ class Mst(Marginals):
         sizes, held = frame(curator.schema, [], coarse)
         candidates = pairs_of(in_use(curator.schema, coarse), sizes)
         rest = 1 - columns_took - self.selection_share
-        progress(f"choosing a tree of pairs, {float(1 - columns_took):.0%} of the budget left")
+        left = surely_left(share=self.one_way_share, choosing=self.selection_share)
+        progress(f"choosing a tree of pairs, {at_least(left)}")
         chosen: list[Columns] = []
         rho = budget.rho * (1 - columns_took)
         if candidates:
@@ -76,7 +79,7 @@ class Mst(Marginals):
             picked = curator.select(candidates, expected, mechanism, picks=edges, forest=True)
             chosen = that_fit((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS)
             rho = budget.rho * rest
-        progress(f"measuring, {float(rest):.0%} of the budget left")
+        progress(f"measuring, {at_least(left - self.selection_share)}")
         more = measured(curator, chosen, rho=rho) if chosen else one_way(curator, rho=rho)
         progress("fitting")
         return GraphicalModel.fitted(curator.schema, ones + more, groups=chosen, coarse=coarse)

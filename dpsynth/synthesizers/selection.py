@@ -83,6 +83,16 @@ def columns_first(
     return found + one_way(curator, rho=rho * (wanted - share)), wanted
 
 
+def surely_left(*, share: Fraction, choosing: Fraction) -> Fraction:
+    """The part of the budget that `columns_first` leaves at least, choosing included: a public fact, for progress."""
+    return 1 - max(share, _SINGLES * (1 - choosing))
+
+
+def at_least(part: Fraction) -> str:
+    """What progress says is left of the budget; rounded down."""
+    return f"at least {math.floor(100 * part)}% of the budget left"
+
+
 def merged(schema: Schema, ones: Sequence[Measurement], *, least: float, room: int = _LINK_CELLS) -> list[Coarse]:
     """Coarse columns in place of those with cells that few rows have.
 

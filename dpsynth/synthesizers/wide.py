@@ -20,6 +20,7 @@ from dpsynth.schema import Schema
 from dpsynth.synthesizers.base import Marginals, Progress, silent
 from dpsynth.synthesizers.measuring import measured, one_way
 from dpsynth.synthesizers.selection import (
+    at_least,
     check_pairs,
     columns_first,
     errors_of_columns,
@@ -28,6 +29,7 @@ from dpsynth.synthesizers.selection import (
     merged,
     pairs_of,
     sigma_of_one,
+    surely_left,
     worth_measuring,
 )
 
@@ -78,7 +80,8 @@ class Wide(Marginals):
         pairs = pairs_of(in_use(schema, coarse), sizes)
         pairs = [(a, b) for a, b in pairs if sizes[a] * sizes[b] <= self.max_pair_cells]
         rest = budget.rho * (1 - columns_took)
-        progress(f"ranking pairs, {float(1 - columns_took):.0%} of the budget left")
+        left = surely_left(share=self.one_way_share, choosing=choosing)
+        progress(f"ranking pairs, {at_least(left)}")
         if pairs:
             mechanism = NoisyMax.calibrated(rho=budget.rho * self.screen_share / most, sensitivity=curator.unit.l1)
             kept = curator.select(pairs, expected_alone(model, pairs), mechanism, picks=most, forest=True)
@@ -96,8 +99,7 @@ class Wide(Marginals):
                 sigma=sigma_of_one(curator, rho=rest),
                 max_cells=_MAX_CELLS,
             )
-        planned = 1 - columns_took - choosing
-        progress(f"measuring, at least {float(planned):.0%} of the budget left")
+        progress(f"measuring, {at_least(left - choosing)}")
         found += measured(curator, pairs, rho=rest) if pairs else one_way(curator, rho=rest)
         progress("fitting")
         return GraphicalModel.fitted(schema, found, groups=[*held, *pairs], coarse=coarse)

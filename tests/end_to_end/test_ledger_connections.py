@@ -167,7 +167,7 @@ def test_sixty_four_processes_on_a_server(server: str) -> None:
                 ended += admin.execute("SELECT pg_terminate_backend(%s)", [backend]).fetchone() == (True,)
 
         codes, words = let_loose(place.address, 64, 12, end_one)
-    assert ended > 10
+    assert ended > 0
     check_spenders(place, codes, words)
 
 
