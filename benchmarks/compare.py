@@ -29,7 +29,8 @@ TABLES = ("adult", "bank", "diabetes130", "nist_ma2019", "nist_national2019")
 ADAPTED = tuple(f"smartnoise/{method}" for method in ("mst", "aim", "mwem", "pacsynth", "patectgan", "dpctgan"))
 ADAPTED_TABLES = ("adult", "bank")
 NETWORKS = ("smartnoise/patectgan", "smartnoise/dpctgan")  # also at epsilon 10, beside our networks
-PAGE = Path(__file__).parent.parent / "docs" / "synthesizers.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "synthesizers.md"
 COLUMNS = {
     "TV1": ("tv1", ".4f"), "TV2": ("tv2", ".4f"), "TV3": ("tv3", ".4f"), "k-marginal": ("kmarginal", ".0f"),
     "AUC": ("auc", ".3f"), "worst group": ("group_tv", ".3f"), "coverage": ("coverage", ".3f"),
@@ -72,10 +73,48 @@ def page(records: Sequence[Record]) -> str:
             out += [_line(record["peer"], [record]) for record in references]
             out += [_line(peer.removeprefix(f"{OURS}/"), [r for r in here if r["peer"] == peer]) for peer in peers]
             out.append("")
+    out += certified()
     dates = sorted({record["date"] for record in records if record["date"]})
     if dates:
         out.append(f"Measured {dates[0]} to {dates[-1]}.")
     return "\n".join(out) + "\n"
+
+
+def certified() -> list[str]:
+    """What audits with many fits have shown of each synthesizer, the most that any of its games did, from their own pages."""
+    ours = [row for row in _rows(DOCS / "certified.md") if row["mistake"] == "none" and row["fits"] != "1"]
+    shown = {row["synthesizer"].strip("`"): [] for row in ours} | {name: [] for name in SYNTHESIZERS}
+    for row in ours:
+        shown[row["synthesizer"].strip("`")].append(
+            (row["epsilon (rho)"].split()[0], row["fits"], row["epsilon ≥"], row["ceiling"])
+        )
+    for row in _rows(DOCS / "smartnoise.md"):
+        if row.get("game") == "alone":
+            most = row["most that so many fits could show"]
+            shown[f"smartnoise/{row['method']}"] = [(row["claim"], row["fits"], row["epsilon at least"], most)]
+    out = [
+        "### certified loss",
+        "",
+        "| synthesizer | claim | fits | epsilon at least | most that so many fits could show |",
+    ]
+    out.append("|---|---|---|---|---|")
+    for name, found in shown.items():
+        best = {claim: max((f for f in found if f[0] == claim), key=lambda f: float(f[2])) for claim, *_ in found}
+        out += [f"| {name} | {' | '.join(line)} |" for line in best.values()] or [f"| {name} | | not run | | |"]
+    return [*out, ""]
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of the tables of a page, by the heads of their columns."""
+    heads: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        if cells and not heads:
+            heads = cells
+        elif cells and len(cells) == len(heads) and not cells[0].startswith("---"):
+            yield dict(zip(heads, cells, strict=True))
+        elif not cells:
+            heads = []
 
 
 def _line(name: str, runs: Sequence[Record]) -> str:
