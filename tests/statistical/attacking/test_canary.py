@@ -7,7 +7,8 @@ thirds of a rho: for Gaussian noise of exactly the claimed size the chance is be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from attacks.neighbours import Pair, worst_cases
 from benchmarks import mistakes
 from dpsynth import SYNTHESIZERS, Cost, DiscreteGaussian, Model, NoisyMax, PrivacyUnit, Rehearsal, Schema, Table
 from dpsynth.counting.memory import MemoryStore
+from dpsynth.synthesizers import measuring
 from dpsynth.synthesizers.base import Marginals
 
 OpenCurator = Callable[..., Any]
@@ -180,6 +182,13 @@ def no_composition(setting: str) -> Callable[[], Any]:
     return lambda: mistakes.forgotten_composition(Fraction(1), unit)
 
 
+@contextmanager
+def reused_noise_of_one_size() -> Iterator[None]:
+    """Where columns get noise of different sizes, the same words make different noise, and so few fits show less of it."""
+    with mock.patch.object(measuring, "_ROOT", 0.0), mistakes.reused_noise():
+        yield
+
+
 FAULTS = {
     "noise / 10": Fault(mistakes.tenth_of_the_noise, fits=FEW),
     "a third of the sensitivity": Fault(lambda: mistakes.wrong_sensitivity(l2_squared=Fraction(1, 9))),
@@ -191,7 +200,7 @@ FAULTS = {
     "domain from data, replaced rows": Fault(
         mistakes.domain_from_data, "replaced rows", "nobody else", rho=Fraction(1, 40), fits=FEW
     ),
-    "noise reused": Fault(mistakes.reused_noise),
+    "noise reused": Fault(reused_noise_of_one_size),
     "per row, not per person": Fault(lambda: mistakes.per_row(3), "persons"),
     "rows of a person not bounded": Fault(mistakes.rows_not_bounded, "persons", "crowd", fits=FEW),
 }
@@ -292,7 +301,7 @@ def test_selection_with_a_hundredth_of_its_sensitivity_is_caught(name: str, refi
     if "selection" not in {charge.kwargs["purpose"] for charge in spend.call_args_list}:
         pytest.skip("selects nothing")
     with mistakes.wrong_sensitivity(l1=Fraction(1, 100)):
-        assert game.audit(pair, fits=FEW).exceeds
+        assert game.audit(pair, fits=FITS).exceeds
 
 
 def test_noise_that_repeats_is_caught(refits: Callable[..., Refits]) -> None:

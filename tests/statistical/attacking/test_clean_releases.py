@@ -164,9 +164,13 @@ def test_p_values_that_are_too_small_would_be_noticed() -> None:
 
 @pytest.mark.slow
 def test_an_honest_release_of_enough_persons_passes(tables: ModuleType) -> None:
-    """With 1,500 persons a side all attacks that can pass do, at 0.10; the nearest record never does."""
+    """With 1,500 persons a side all attacks that can pass do, at 0.10; the nearest record never does.
+
+    Reconstruction passes at 0.05: a leaky copy would not surely go beyond 0.10, so nothing can be said there.
+    """
     rng = np.random.default_rng(27)
     sample, fresh = tables.split(tables.population(3000, rng), rng), tables.population(1500, rng).records
     for result in run_suite(sample, fresh):
         expected = "incomplete" if result.fail_only else "pass"
-        assert result.judge(at_most=0.10) == expected, result.id
+        assert result.judge(at_most=0.05 if result.id == "reconstruction" else 0.10) == expected, result.id
+    assert result.judge(at_most=0.10) == "incomplete"
