@@ -93,7 +93,7 @@ def certified() -> list[str]:
             most = row["most that so many fits could show"]
             shown[f"smartnoise/{row['method']}"] = [(row["claim"], row["fits"], row["epsilon at least"], most)]
     out = [
-        "### certified loss",
+        "### lower bounds by audit",
         "",
         "| synthesizer | claim | fits | epsilon at least | most that so many fits could show |",
     ]

@@ -23,7 +23,8 @@ _SHIM = """\
 for word; do printf '%s\\0' "$word" >> "$SERVED/words"; done
 pwd > "$SERVED/place"
 echo > "$SERVED/ask"
-read -r code < "$SERVED/answer"
+code=
+while [ -z "$code" ]; do read -r code < "$SERVED/answer" || :; done
 cat "$SERVED/out"
 cat "$SERVED/err" >&2
 exit "$code"
@@ -74,7 +75,7 @@ class Shell:
                 try:
                     while shell.poll() is None:
                         if select.select([asked], [], [], 0.02)[0] and os.read(asked, 1):
-                            self._answer()
+                            self._answer(shell)
                         assert time.monotonic() < end, "the script does not end"
                 finally:
                     shell.kill()
@@ -83,7 +84,7 @@ class Shell:
             os.close(asked)
         return Done(shell.returncode, *(path.read_text(encoding="utf-8", errors="replace") for path in said))
 
-    def _answer(self) -> None:
+    def _answer(self, shell: subprocess.Popen[bytes]) -> None:
         words = (self.served / "words").read_bytes().decode().split("\0")[:-1]
         place, before = Path((self.served / "place").read_text(encoding="utf-8").rstrip("\n")), Path.cwd()
         with (
@@ -98,4 +99,12 @@ class Shell:
             finally:
                 os.chdir(before)
         self.calls.append((words, code))
-        (self.served / "answer").write_text(f"{code}\n", encoding="ascii")
+        while shell.poll() is None:
+            try:
+                answer = os.open(self.served / "answer", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads yet
+                time.sleep(0.001)
+                continue
+            os.write(answer, f"{code}\n".encode("ascii"))
+            os.close(answer)
+            return
