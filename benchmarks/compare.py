@@ -73,14 +73,14 @@ def page(records: Sequence[Record]) -> str:
             out += [_line(record["peer"], [record]) for record in references]
             out += [_line(peer.removeprefix(f"{OURS}/"), [r for r in here if r["peer"] == peer]) for peer in peers]
             out.append("")
-    out += certified()
+    out += lower_bounds()
     dates = sorted({record["date"] for record in records if record["date"]})
     if dates:
         out.append(f"Measured {dates[0]} to {dates[-1]}.")
     return "\n".join(out) + "\n"
 
 
-def certified() -> list[str]:
+def lower_bounds() -> list[str]:
     """What audits with many fits have shown of each synthesizer, the most that any of its games did, from their own pages."""
     ours = [row for row in _rows(DOCS / "certified.md") if row["mistake"] == "none" and row["fits"] != "1"]
     shown = {row["synthesizer"].strip("`"): [] for row in ours} | {name: [] for name in SYNTHESIZERS}
