@@ -23,11 +23,11 @@ from dpsynth.synthesizers.selection import (
     check_pairs,
     columns_first,
     expected_alone,
+    fitting,
     in_use,
     merged,
     pairs_of,
     surely_left,
-    that_fit,
 )
 
 _MAX_CELLS = 10_000_000  # of all cliques together: about a gigabyte while a model is fitted
@@ -77,7 +77,7 @@ class Mst(Marginals):
             mechanism = NoisyMax.calibrated(rho=budget.rho * self.selection_share / edges, sensitivity=curator.unit.l1)
             expected = expected_alone(independent, candidates)
             picked = curator.select(candidates, expected, mechanism, picks=edges, forest=True)
-            chosen = that_fit((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS)
+            chosen = list(fitting((candidates[i] for i in picked), sizes=sizes, held=held, max_cells=_MAX_CELLS))
             rho = budget.rho * rest
         progress(f"measuring, {at_least(left - self.selection_share)}")
         more = measured(curator, chosen, rho=rho) if chosen else one_way(curator, rho=rho)

@@ -237,13 +237,6 @@ def worth_measuring(
     return [promising[place] for place in taken[:best]]
 
 
-def that_fit(
-    candidates: Iterable[Columns], *, sizes: Sequence[int], held: Sequence[Columns], max_cells: int
-) -> list[Columns]:
-    """The candidates, one after another, as long as a model that holds them all has at most `max_cells` cells."""
-    return list(fitting(candidates, sizes=sizes, held=held, max_cells=max_cells))
-
-
 def fitting(
     candidates: Iterable[Columns],
     *,
