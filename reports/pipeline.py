@@ -264,7 +264,14 @@ def _published(
     progress("reserving the budget")
     with (
         no_warnings(),
-        reserve_all(ledgers, cost, unit=schema.unit, purpose=settings.purpose, job_id=settings.job_id) as reservation,
+        reserve_all(
+            ledgers,
+            cost,
+            unit=schema.unit,
+            purpose=settings.purpose,
+            basis=synthesizer.implementation.basis,
+            job_id=settings.job_id,
+        ) as reservation,
         ExitStack() as held,
     ):
         with Staging(out) as staging:

@@ -40,6 +40,8 @@ COVERABLE: Final = frozenset(
         "implementation.sound",
         "implementation.known",
         "ledger.all_dp",
+        "ledger.all_proven",
+        "ledger.all_exact",
         "ledger.pinned",
         "ledger.amended",
     }

@@ -235,6 +235,8 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
             "denied": ledger_fact(0),
             "orphans": ledger_fact(0),
             "imports": ledger_fact(0),
+            "claimed": ledger_fact(0),
+            "floating_point": ledger_fact(0),
             "imports_not_dp": ledger_fact(0),
             "verified": ledger_fact(True),
             "amendments": [],

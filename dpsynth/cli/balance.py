@@ -41,6 +41,8 @@ def facts(extract: LedgerExtract) -> dict[str, Any]:
         "denied": extract.denied,
         "orphans": extract.orphans,
         "orphans_since": extract.orphans_since,
+        "claimed": extract.claimed,
+        "floating_point": extract.floating_point,
         "imports": extract.imports,
         "imports_not_dp": extract.imports_not_dp,
         "amendments": [{key: str(value) for key, value in a.items()} for a in extract.amendments],
@@ -84,6 +86,12 @@ def lines(extract: LedgerExtract) -> Iterator[str]:
     yield from _row("left", _left(extract))
     yield from _next(extract)
     yield from _row("history", f"{_plural(extract.attempts, 'attempt')}, {extract.denied} refused")
+    for count, what in (
+        (extract.claimed, "by another tool's claim"),
+        (extract.floating_point, "for floating-point noise"),
+    ):
+        if count:
+            yield from _row("", f"{_plural(count, 'charge')} {what}: later releases need a person", loud=True)
     if extract.imports:
         marked = f", {extract.imports_not_dp} of them without differential privacy" if extract.imports_not_dp else ""
         yield from _row("", f"{extract.imports} released elsewhere and entered by hand{marked}", loud=bool(marked))

@@ -23,9 +23,9 @@ the chain proves alone, and what only an `Anchor` kept elsewhere can prove, is t
 """
 
 from dpsynth.ledger.account import LedgerExtract
-from dpsynth.ledger.entries import Anchor, Entry
+from dpsynth.ledger.entries import Anchor, Basis, Entry
 from dpsynth.ledger.ledger import Ledger, reserve_all
 from dpsynth.ledger.reservation import Reservation
 from dpsynth.ledger.verification import VerifyReport
 
-__all__ = ["Anchor", "Entry", "Ledger", "LedgerExtract", "Reservation", "VerifyReport", "reserve_all"]
+__all__ = ["Anchor", "Basis", "Entry", "Ledger", "LedgerExtract", "Reservation", "VerifyReport", "reserve_all"]

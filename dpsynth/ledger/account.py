@@ -13,11 +13,13 @@ from dpsynth.canonical import canonical
 from dpsynth.errors import UsageError
 from dpsynth.ledger.amendment import Amendment
 from dpsynth.ledger.entries import (
+    BASES,
     FORMAT,
     NO_HASH,
     SHA256,
     TIME,
     Anchor,
+    Basis,
     Draft,
     Entry,
     broken,
@@ -49,6 +51,7 @@ class Claim:
     charge: int  # nano-units at the cap's order
     unit: PrivacyUnit
     purpose: str
+    basis: Basis
     time: str = ""  # of the entry, as its writer's clock told it
     state: State = "reserved"
 
@@ -184,7 +187,9 @@ class Account:
         charge = cost.at(self.cap.order)
         require(whole(fields["charge"]) == charge, "charge")
         self._count(charge, cost.delta0, fields)
-        claim = Claim(seq, job_id, cost, charge, unit, fields["purpose"])
+        basis = fields.get("basis", "claimed")
+        require(basis in BASES, "basis")
+        claim = Claim(seq, job_id, cost, charge, unit, fields["purpose"], basis)
         self.claims[seq] = self.jobs[job_id] = claim
 
     def _start(self, seq: int, fields: Mapping[str, Any]) -> None:
@@ -315,6 +320,8 @@ class LedgerExtract:
         orphans_since: When the oldest of them was reserved (UTC, as its writer's clock told it); "" if there is none.
         amendments: seq, from_epsilon, to_epsilon, reason, approver, requested_by and key of each; the key is the public
             one that signed, "" if nobody did.
+        claimed, floating_point: Charges that stay and rest on a claim that nobody here has proved, or on noise in
+            floating-point arithmetic; the caller's own is not counted.
         imports: External releases declared; `imports_not_dp` of them without differential privacy.
         approvers: Public keys of those who may raise the cap; none where anyone who can write may.
         genesis_time: When the ledger was made (UTC, as its maker's clock told it).
@@ -335,6 +342,8 @@ class LedgerExtract:
     orphans: int
     orphans_since: str
     amendments: tuple[Mapping[str, Any], ...]
+    claimed: int
+    floating_point: int
     imports: int
     imports_not_dp: int
     approvers: tuple[str, ...]

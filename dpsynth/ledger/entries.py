@@ -27,6 +27,8 @@ Kind: TypeAlias = Literal[
     "IMPORT_EXTERNAL",
     "ANCHOR",
 ]
+Basis: TypeAlias = Literal["proven", "floating_point", "claimed"]
+"""What a charge rests on: our proof and exact noise, our proof and noise in floating-point arithmetic, or a claim."""
 Draft: TypeAlias = tuple[Kind, dict[str, Any]]
 
 FORMAT: Final = "dpsynth.ledger/1"
@@ -164,10 +166,14 @@ class Entry:
 
 
 COMMON: Final = frozenset({"ledger_id", "seq", "time", "kind", "prev_hash", "tool_version"})
+BASES: Final[tuple[Basis, ...]] = ("proven", "floating_point", "claimed")
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "GENESIS": frozenset({"format", "population", "entity", "neighbours", "cap", "parents", "approvers"}),
     "RESERVE": frozenset(
-        {"job_id", "attempt", "purpose", "requested_by", "unit", "cost", "charge", "charged_before", "charged_after"}
+        {
+            *("job_id", "attempt", "purpose", "requested_by", "unit", "cost", "basis", "charge"),
+            *("charged_before", "charged_after"),
+        }
     ),
     "START": frozenset({"reservation"}),
     "COMMIT": frozenset({"reservation", "spent", "spends", "artifact_sha256"}),
@@ -180,9 +186,10 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 }
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "GENESIS": frozenset({"approvers"}),
+    "RESERVE": frozenset({"basis"}),
     "AMEND": frozenset({"requested_by", "key", "signature"}),
 }
-"""Fields that ledgers written before signed amendments lack; there they mean none."""
+"""Fields that older entries lack; there they mean none, and a charge without a basis is no more than a claim."""
 _FORMS: Final = {
     kind: (COMMON | fields, (COMMON | fields) - LATER.get(kind, frozenset())) for kind, fields in FIELDS.items()
 }

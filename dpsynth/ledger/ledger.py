@@ -13,8 +13,10 @@ from dpsynth.ledger import places, witness
 from dpsynth.ledger.account import Account, LedgerExtract, refusal
 from dpsynth.ledger.amendment import KIND, Amendment, is_same_person
 from dpsynth.ledger.entries import (
+    BASES,
     FORMAT,
     Anchor,
+    Basis,
     Draft,
     Entry,
     broken,
@@ -195,6 +197,7 @@ class Ledger:
             for imported in account.imported:
                 charged += imported or Cost.zero()
             unclosed = account.unclosed() - own
+            bases = [c.basis for c in account.claims.values() if c.state != "released" and c.seq not in own]
             return LedgerExtract(
                 ledger_id=account.ledger_id,
                 seq=account.seq,
@@ -210,6 +213,8 @@ class Ledger:
                 orphans=len(unclosed),
                 orphans_since=account.claims[min(unclosed)].time if unclosed else "",
                 amendments=tuple(account.amendments),
+                claimed=bases.count("claimed"),
+                floating_point=bases.count("floating_point"),
                 imports=len(account.imported),
                 imports_not_dp=account.imported.count(None),
                 approvers=account.approvers,
@@ -255,7 +260,14 @@ class Ledger:
     # -- writing
 
     def reserve(
-        self, cost: Cost, *, unit: PrivacyUnit, purpose: str, job_id: str | None = None, requested_by: str = ""
+        self,
+        cost: Cost,
+        *,
+        unit: PrivacyUnit,
+        purpose: str,
+        basis: Basis = "proven",
+        job_id: str | None = None,
+        requested_by: str = "",
     ) -> Reservation:
         """Charge a whole release, durably, before its data is touched.
 
@@ -263,7 +275,10 @@ class Ledger:
             cost: Everything that the release may spend.
             unit: The unit and relation that the release protects; they must be the ledger's.
             purpose: Why, in words that owe nothing to the data.
-            job_id: Names the job across retries. The same id with the same cost, unit and purpose gets the same
+            basis: What the cost rests on: "proven" for our own mechanisms with exact noise, "floating_point" for such with
+                noise in floating-point arithmetic, "claimed" for another program's promise. Every later release on this
+                ledger says so, because its sums are worth no more than what they add up.
+            job_id: Names the job across retries. The same id with the same cost, unit, purpose and basis gets the same
                 reservation without a second charge, until the job has started once. Default: a fresh one.
             requested_by: Who asked.
         Raises:
@@ -275,7 +290,9 @@ class Ledger:
                 the same job id.
         Privacy: the filter adds up Renyi losses at the one order that the cap fixed when the ledger was made.
         """
-        return reserve_all([self], cost, unit=unit, purpose=purpose, job_id=job_id, requested_by=requested_by)
+        return reserve_all(
+            [self], cost, unit=unit, purpose=purpose, basis=basis, job_id=job_id, requested_by=requested_by
+        )
 
     def amend(
         self,
@@ -460,7 +477,9 @@ class Ledger:
             )
         return account
 
-    def _claim(self, cost: Cost, unit: PrivacyUnit, purpose: str, job_id: str, requested_by: str) -> Anchor:
+    def _claim(
+        self, cost: Cost, unit: PrivacyUnit, purpose: str, basis: Basis, job_id: str, requested_by: str
+    ) -> Anchor:
         """The RESERVE entry of a job, written now or, by a retried call, found."""
         cost = recordable(cost)
         found: list[Anchor] = []
@@ -470,8 +489,10 @@ class Ledger:
             if earlier is not None and earlier.state != "released":
                 if earlier.state != "reserved":
                     raise AlreadyRan(f"job {job_id} has started before and stays charged: use a new job id")
-                if (earlier.cost, earlier.unit, earlier.purpose) != (cost, unit, purpose):
-                    raise UsageError(f"job {job_id} was reserved with another cost, unit or purpose: use a new job id")
+                if (earlier.cost, earlier.unit, earlier.purpose, earlier.basis) != (cost, unit, purpose, basis):
+                    raise UsageError(
+                        f"job {job_id} was reserved with another cost, unit, purpose or basis: use a new job id"
+                    )
                 found.append(Anchor(account.ledger_id, earlier.seq, account.heads[earlier.seq]))
                 return None
             request = {
@@ -488,7 +509,7 @@ class Ledger:
                 refused.append(refusal(account, cost))
                 return "DENY", request | {"refusal": "budget"}
             sums = account.sums(cost.at(account.cap.order), cost.delta0)
-            return "RESERVE", request | {"attempt": len(account.claims) + 1} | sums
+            return "RESERVE", request | {"attempt": len(account.claims) + 1, "basis": basis} | sums
 
         refused: list[str] = []
         entry = self._append(decide)
@@ -607,6 +628,7 @@ def reserve_all(
     *,
     unit: PrivacyUnit,
     purpose: str,
+    basis: Basis = "proven",
     job_id: str | None = None,
     requested_by: str = "",
 ) -> Reservation:
@@ -619,6 +641,8 @@ def reserve_all(
         UsageError: no ledger, one ledger twice, or a parent of one of them is not among them.
     """
     check_texts(purpose=purpose, requested_by=requested_by)
+    if basis not in BASES:
+        raise UsageError(f"a charge rests on one of: {', '.join(BASES)}")
     job = str(uuid.uuid4()) if job_id is None else job_id
     check_texts(job_id=job)
     names = {ledger.ledger_id for ledger in ledgers}
@@ -634,7 +658,7 @@ def reserve_all(
     anchors: list[Anchor] = []
     try:
         for ledger in ledgers:
-            anchors.append(ledger._claim(cost, unit, purpose, job, requested_by))
+            anchors.append(ledger._claim(cost, unit, purpose, basis, job, requested_by))
             holds.append(Hold(ledger, anchors[-1].seq))
     except BaseException as refusal:
         for hold in holds:

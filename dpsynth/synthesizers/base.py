@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from dpsynth.curator import Curator
+from dpsynth.ledger import Basis
 from dpsynth.models.base import Model
 from dpsynth.privacy import Cap, Cost
 from dpsynth.schema import Schema
@@ -36,6 +37,13 @@ class Implementation:
     floating_point: bool = False
     known_violations: tuple[str, ...] = ()
     claimed_by: str = ""
+
+    @property
+    def basis(self) -> Basis:
+        """What a charge for it rests on, as the ledger keeps it."""
+        if self.claimed_by or self.known_violations:
+            return "claimed"
+        return "floating_point" if self.floating_point else "proven"
 
 
 EXACT = Implementation(

@@ -31,7 +31,7 @@ def by_loss(extracts: Sequence[LedgerExtract]) -> list[LedgerExtract]:
         return extract.imports_not_dp > 0, unsigned, _caught(extract), -remaining_epsilon(extract)
 
     first, *rest = sorted(extracts, key=badness, reverse=True)
-    counts = ("attempts", "denied", "orphans", "imports", "imports_not_dp")
+    counts = ("attempts", "denied", "orphans", "claimed", "floating_point", "imports", "imports_not_dp")
     return [replace(first, **{name: max(getattr(e, name) for e in extracts) for name in counts}), *rest]
 
 
@@ -77,6 +77,8 @@ def ledger_section(run: Run) -> dict[str, Any]:
         "orphans": p0(extract.orphans, "ledger"),
         "raised": p0(len(extract.amendments), "ledger"),
         "amendments": [_amendment(amendment) for amendment in extract.amendments],
+        "claimed": p0(extract.claimed, "ledger"),
+        "floating_point": p0(extract.floating_point, "ledger"),
         "imports": p0(extract.imports, "ledger"),
         "imports_not_dp": p0(extract.imports_not_dp, "ledger"),
         "verified": p0(run.ledger_verified, "whole chain, read again"),

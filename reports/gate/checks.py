@@ -109,6 +109,22 @@ CHECKS: Final[tuple[Check, ...]] = (
         reason="What was released before adds to what can be learned now.",
     ),
     word(
+        "ledger.all_proven",
+        "ledger.claimed",
+        good=0,
+        message="Another release about the same people is charged by what another tool claims, so that what they lose in all is a claim too.",
+        fine="No other release about these people is charged by another tool's claim.",
+        reason="A sum is worth no more than what it adds up.",
+    ),
+    word(
+        "ledger.all_exact",
+        "ledger.floating_point",
+        good=0,
+        message="Another release about the same people had floating-point noise, for which the proof of the sum does not hold exactly.",
+        fine="No other release about these people had floating-point noise.",
+        reason="A sum is worth no more than what it adds up.",
+    ),
+    word(
         "release.gated",
         "release.published",
         good="gate",

@@ -103,6 +103,11 @@ def test_a_release_by_another_program(case, program, monkeypatch) -> None:  # ty
 
     assert case("verify", case.out) == 0
     assert case("gate", case.out, "--policy", policy) == 3
+
+    later = case.folder / "later"
+    assert case.release("--synthesizer", "mst", "--policy", policy, epsilon="0.1", out=later) == 3, case.stderr
+    assert "ledger.all_proven" in case.stderr, "its own noise is exact, and what a person loses in all is a claim"
+    assert json.loads((later / "release" / "evidence.json").read_text())["ledger"]["claimed"]["v"] == 1
     assert case("report", case.out, "--format", "md", "--out", case.folder / "report.md") == 0
     assert case("sample", case.out, "--rows", 5, "--out", case.folder / "more.csv") == 2
     assert "no model" in case.stderr

@@ -656,6 +656,28 @@ def test_an_import_of_any_size_that_has_a_number_can_be_declared(ledger: Ledger)
 
 
 @both
+def test_what_a_charge_rests_on_is_counted_but_the_callers_own(ledger: Ledger, place: Place) -> None:
+    for basis in ("claimed", "floating_point", "claimed", "proven"):
+        with ledger.reserve(SMALL, unit=PERSON, purpose="release", basis=basis):  # type: ignore[arg-type]
+            pass
+    with ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="claimed") as given_back:
+        assert not ledger.extract(running=given_back).claimed
+    for basis in ("claimed", "floating_point"):
+        run(ledger.reserve(SMALL, unit=PERSON, purpose="release", basis=basis))  # type: ignore[arg-type]
+    extract = Ledger.open(place.address).extract()
+    assert (extract.claimed, extract.floating_point) == (1, 1)
+    with pytest.raises(UsageError, match="rests on"):
+        ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="sound")  # type: ignore[arg-type]
+
+
+def test_a_job_is_taken_up_again_on_the_same_basis_only(ledger: Ledger) -> None:
+    kept = ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="claimed", job_id="j")
+    with pytest.raises(UsageError, match="basis"):
+        ledger.reserve(SMALL, unit=PERSON, purpose="release", job_id="j")
+    assert ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="claimed", job_id="j").seq == kept.seq
+
+
+@both
 def test_an_import_is_charged_even_over_the_cap(ledger: Ledger, place: Place) -> None:
     loss = Cost.approximate(3, "1e-8")
     ledger.import_external(cost=loss, note="histogram given to the ministry in 2024")

@@ -344,6 +344,17 @@ def test_an_older_ledger_opens_and_goes_on(tmp_path: Path) -> None:
     assert [row["to_epsilon"] for row in Ledger.open(tmp_path / "l").extract().amendments] == ["2", "3"]
 
 
+@pytest.mark.rewinds
+def test_an_older_charge_says_nothing_about_its_proof(tmp_path: Path) -> None:
+    """RESERVE without a basis: nobody can tell a claim from a proof any more, so it is counted as a claim."""
+    with make(tmp_path / "l").reserve(Cost.zcdp("1/1000"), unit=PERSON, purpose="release") as reservation:
+        reservation.start()
+    entries = read(tmp_path / "l")
+    del entries[1]["basis"]
+    write(tmp_path / "l", entries)
+    assert Ledger.open(tmp_path / "l").extract().claimed == 1
+
+
 # ---- two at once
 
 

@@ -244,6 +244,7 @@ ILLEGAL: dict[str, tuple[int, str, Callable[[Entries], object]]] = {
     "a reservation by name": (2, "reservation", at(2, reservation="1")),
     "more spent than reserved": (3, "spent", at(3, spent={"nano": "999999999999", "delta0": "0"})),
     "more delta0 spent than reserved": (3, "spent", at(3, spent={"nano": "1", "delta0": "1/2"})),
+    "a basis that does not exist": (1, "basis", at(1, basis="sound")),
     "a negative count": (3, "spends", at(3, spends=-1)),
     "an artifact that is no digest": (3, "artifact", at(3, artifact_sha256="x")),
     "a denial of what fits": (9, "denied", lambda e: e[9].update(cost=e[1]["cost"], charge=e[1]["charge"])),

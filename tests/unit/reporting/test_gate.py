@@ -365,6 +365,8 @@ WOUNDS: list[tuple[str, str, Any, str]] = [
     ("implementation.exact_noise", "implementation.floating_point", True, "needs_human"),
     ("implementation.sound", "implementation.known_violations", ("seed 0",), "needs_human"),
     ("ledger.all_dp", "ledger.imports_not_dp", 1, "needs_human"),
+    ("ledger.all_proven", "ledger.claimed", 1, "needs_human"),
+    ("ledger.all_exact", "ledger.floating_point", 1, "needs_human"),
     ("release.gated", "release.published", "no-gate", "needs_human"),
     ("evidence.date", "review_on", "2026-11-20", "incomplete"),
     ("evidence.date", "created_at", "2026-11-23T00:00:00Z", "incomplete"),
