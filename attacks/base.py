@@ -113,6 +113,7 @@ class Finding:
         trials: How many guesses, rows or claims were judged.
         figures: Further numbers for the report, which decide nothing.
         warning: Something a reviewer must know; empty if nothing.
+        to_look_at: Whether the warning is about something that a person has to look at, whatever the p-values say.
         gap: Why nothing could be measured; None if something was.
         exposed: On whom the attack succeeded, for the register: whether it did, for each fitted person and for each
             person held back on whom it was judged. None if the attack does not tell persons apart.
@@ -123,6 +124,7 @@ class Finding:
     trials: int = 0
     figures: Mapping[str, Measure] = field(default_factory=dict)
     warning: str = ""
+    to_look_at: bool = False
     gap: Gap | None = None
     exposed: tuple[BoolVector, BoolVector] | None = field(default=None, compare=False)
 
@@ -253,6 +255,7 @@ class AttackResult:
         measures: The variants and further figures by name.
         variants: Which of them decide.
         note: What a reviewer must know; empty if nothing.
+        to_look_at: Whether a person has to look at what the note says before anybody calls this a pass.
         needs: What would make an incomplete result complete.
         fail_only: Whether finding nothing says nothing.
         two_sided: Whether a result below chance speaks of a leak too.
@@ -280,6 +283,7 @@ class AttackResult:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
     note: str = ""
+    to_look_at: bool = False
     needs: str | None = None
     fail_only: bool = False
     two_sided: bool = False

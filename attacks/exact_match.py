@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from attacks import permutation
-from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, excess
+from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, excess
 from attacks.intervals import Rate, clopper_pearson
 from attacks.people import BoolVector, Group, People, Rows, fingerprints
 
+_CONTAMINATED = 0.01  # chance of so many matches of control persons, if the table has nothing to do with them
 Words = npt.NDArray[np.uint64]
 
 
@@ -45,7 +46,9 @@ class ExactMatch:
         both = {name: np.concatenate(sides).astype(np.float64) for name, sides in hits.items()}
         member = np.arange(fit.persons + control.persons) < fit.persons
         tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
-        copies = hits["values, all columns"][0]
+        names = list(both)
+        copies, elsewhere = hits["values, all columns"]
+        by_chance = bool(elsewhere.any()) and tested.p_values[names.index("values, all columns")] >= ALPHA
         whole = (
             hits["values, all columns but one"]
             if "values, all columns but one" in hits
@@ -59,7 +62,8 @@ class ExactMatch:
             p_value=tested.p_value,
             trials=len(both) * len(member),
             figures={"unique copies": _share(copies)},
-            warning=_warning(int(copies.sum()), tested.reverse),
+            warning=_warning(int(copies.sum()), tested.reverse, by_chance=by_chance),
+            to_look_at=(bool(copies.any()) and not by_chance) or tested.reverse < _CONTAMINATED,
             exposed=whole,
         )
 
@@ -78,13 +82,17 @@ def _share(hits: BoolVector) -> Measure:
     )
 
 
-def _warning(copies: int, reverse: float) -> str:
-    """What has to be signed off whatever the p-values say: they cannot see a single leaked record."""
+def _warning(copies: int, reverse: float, *, by_chance: bool) -> str:
+    """What has to be signed off whatever the p-values say: they cannot see a single leaked record.
+
+    Where records of persons held back are repeated about as often, the table is so narrow that chance repeats them.
+    """
     said = []
     if copies:
         records = "record that only one person has is" if copies == 1 else "records that only one person has are"
-        said.append(f"{copies} complete {records} repeated word for word: somebody has to look at this")
-    if reverse < 0.01:
+        what = "as chance does here with those of persons held back" if by_chance else "somebody has to look at this"
+        said.append(f"{copies} complete {records} repeated word for word: {what}")
+    if reverse < _CONTAMINATED:
         said.append("control persons are matched more often than fitted ones: the control may have been used")
     return "; ".join(said)
 

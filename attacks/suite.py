@@ -327,6 +327,7 @@ def _attacked(
         measures={**variants, **found.figures},
         variants=tuple(variants),
         controls=people.control.persons,
+        to_look_at=found.to_look_at,
         note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),
         needs=room.more() if blind else None,
         ceiling=measure.ceiling,

@@ -325,6 +325,9 @@ _REVIEW_FIELDS: Final[Mapping[str, tuple[str, Kind]]] = MappingProxyType(
         "detected": ("the deliberately leaky copy was caught", "flag"),
         "ceiling": ("most that the guarantee allows for success on persons whose rows were used", "share"),
         "p_value": ("p-value, corrected for the number of attacks", "share"),
+        "leak": ("a leak was shown, after correction for the number of attacks", "flag"),
+        "above_ceiling": ("success lies above what the guarantee allows", "flag"),
+        "to_look_at": ("a person has to look at this", "flag"),
         "n": ("persons judged", "count"),
     }
 )

@@ -111,6 +111,9 @@ def review(excess: float, attack: float, control: float, baseline: float, copy: 
         "baseline": internal_number(baseline),
         "positive_control": internal_number(copy, half),
         "detected": internal_number(True),
+        "leak": internal_number(False),
+        "above_ceiling": internal_number(False),
+        "to_look_at": internal_number(False),
         "p_value": internal_number(0.61),
         "n": internal_number(5912, n=None),
     }

@@ -163,6 +163,8 @@ def _item(result: attacks.AttackResult) -> dict[str, Any]:
         "p_adjusted": result.p_adjusted,
         "needs": result.needs,
         "note": result.note,
+        "leak": result.leak,
+        "to_look_at": result.to_look_at,
     }
 
 
@@ -176,9 +178,16 @@ def _sentence(result: attacks.AttackResult) -> str:
         allowed = f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {result.ceiling:.3f}"
     return (
         f"{result.id}: {result.measure}: {result.estimate:.3f} ({result.interval.low:.3f} to {result.interval.high:.3f}), "
-        f"{result.chance:g} if nothing leaked{allowed}; a deliberately leaky copy was {control}"
-        + (f"; {result.needs}" if result.needs else "")
+        f"{result.chance:g} if nothing leaked{_by_chance(result)}{allowed}; a deliberately leaky copy was {control}"
+        + "".join(f"; {words}" for words in (result.note, result.needs) if words)
     )
+
+
+def _by_chance(result: attacks.AttackResult) -> str:
+    """How likely such a finding is where nothing leaks, after correction for all attacks."""
+    if result.p_adjusted is None:
+        return ""
+    return f", corrected p {result.p_adjusted:.2g}" + (": a leak" if result.leak else "")
 
 
 # ---- who is exposed ----------------------------------------------------------------------------------------------

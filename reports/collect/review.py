@@ -89,6 +89,12 @@ def _review(result: AttackResult) -> dict[str, Leaf]:
         "n": Leaf(result.n, "P3", src),
         "trials": Leaf(result.trials, "P3", src),
     }
+    for name, flag in (
+        ("leak", result.leak),
+        ("above_ceiling", result.above_ceiling),
+        ("to_look_at", result.to_look_at),
+    ):
+        out[name] = Leaf(flag, "P3", src)
     for name, text in (("note", result.note), ("needs", result.needs)):
         if text:
             out[name] = Leaf(text, "P3", src)

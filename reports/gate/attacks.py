@@ -12,6 +12,8 @@ from reports.gate.verdict import RuleResult
 from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, REVIEW_ATTACKS, declared, is_number
 from reports.policy import Policy, Rule
 
+_LOOK = "A record that one person alone has is repeated, or persons held back are: what the attack notes has to be looked at."
+
 
 def within_bound(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleResult]:
     """No attack succeeds more often than the guarantee allows any attack: if one surely does, the program is broken."""
@@ -38,6 +40,30 @@ def within_bound(evidence: Evidence, _: date, policy: Policy) -> Iterator[RuleRe
     elif judged:
         message = "No attack surely succeeds more often than its proven ceiling."
         yield finding("attacks.within_bound", "pass", message, reason)
+
+
+def shown(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleResult]:
+    """Whether an attack on real rows proved a leak: then no threshold, however high, lets it pass (attacks.md 3.12)."""
+    reason = "A threshold says how small a leak has to be ruled out; one that was shown is there, whatever its size."
+
+    def those(field: str, value: bool | None) -> list[str]:
+        measured = [a for a in REVIEW_ATTACKS if evidence.value(f"review.{a}.excess") is not None or value]
+        return [attack for attack in measured if evidence.value(f"review.{attack}.{field}") is value]
+
+    beyond, leaks, look = (those(field, True) for field in ("above_ceiling", "leak", "to_look_at"))
+    if beyond:
+        message = f"Succeeds more often than the declared guarantee allows: {_titles(beyond)}. Look for a mistake."
+        yield finding("review.within_bound", "fail", message, reason)
+    if leaks:
+        message = f"Shows a leak: {_titles(leaks)}. Of honest tables at most about one in twenty does so by chance."
+        yield finding("review.leak", "fail", message, reason)
+    if look:
+        yield finding("review.copies", "needs_human", _LOOK, reason)
+    if unsaid := those("leak", None):
+        message = f"The evidence does not say whether a leak was shown: {_titles(unsaid)}."
+        yield finding("review.leak", "incomplete", message, reason)
+    elif not leaks and those("leak", False):
+        yield finding("review.leak", "pass", "No attack shows a leak after correction for their number.", reason)
 
 
 def _lost_in_noise(base: str, evidence: Evidence) -> bool:

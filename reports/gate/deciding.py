@@ -9,6 +9,7 @@ from typing import Final
 from dpsynth.errors import IntegrityError
 from reports.attestation import Record, Subject, standing
 from reports.evidence import Evidence
+from reports.gate.attacks import shown
 from reports.gate.base import finding, sentence
 from reports.gate.checks import CHECKS
 from reports.gate.completeness import dated
@@ -43,7 +44,7 @@ def decide(policy: Policy, evidence: Evidence, *, stage: Stage, on: date, record
     if not problems and not digest:
         problems = ("the evidence holds something that can never be written",)
     results = [judge(rule, evidence) for rule in policy.stage(stage)]
-    checks = CHECKS if stage == "release" else (dated,)
+    checks = CHECKS if stage == "release" else (dated, shown)
     found = [_not_shareable(problems)] if problems else []
     found += [result for check in checks for result in check(evidence, on, policy)]
     decisions: tuple[Decided, ...] = ()

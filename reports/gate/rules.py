@@ -101,6 +101,12 @@ def _judge_number(rule: Rule, leaf: Leaf, result: Callable[..., RuleResult]) -> 
         good = holds(value)
         return result("pass" if good else "fail", "Within the threshold." if good else "Outside the threshold.", leaf)
     if not holds(value):
+        if is_excess(rule.evidence) and holds(0) and low <= min(0, value) and max(0, value) <= high:
+            return result(
+                "incomplete",
+                "The estimate is outside the threshold and its interval holds zero: too little data to tell.",
+                leaf,
+            )
         return result("fail", "Outside the threshold.", leaf)
     if not holds(high if at_most else low):
         return result(

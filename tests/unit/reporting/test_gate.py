@@ -70,6 +70,9 @@ def test_states_and_exit_codes_are_those_of_the_contract() -> None:
         (0.12, 0.11, 0.19, "low", "fail"),
         (0.05, -0.01, 0.03, None, "pass"),  # the estimate above its own interval is judged as well
         (0.12, -0.01, 0.03, None, "fail"),
+        (0.12, -0.01, 0.25, None, "incomplete"),  # an excess that may well be none: too little data to tell
+        (0.12, 0.0, 0.24, "high", "incomplete"),
+        (0.12, -0.01, 0.25, "estimate", "fail"),
         (0.0, 0.0, 0.0, None, "incomplete"),  # no width: never measured
     ],
 )
@@ -697,3 +700,31 @@ def test_a_limit_that_was_raised_in_the_evidence_alone_is_noticed(builder: Modul
     cap = builder.internal().get("ledger.cap_epsilon")
     verdict = builder.release_verdict(builder.internal({"ledger.cap_epsilon": replace(cap, value=50.0)}))
     assert found(verdict, "evidence.consistent").state == "integrity"
+
+
+# ---- what attacks on real rows have shown ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "state", "rule"),
+    [
+        ("leak", True, "fail", "review.leak"),
+        ("above_ceiling", True, "fail", "review.within_bound"),
+        ("to_look_at", True, "needs_human", "review.copies"),
+        ("leak", None, "incomplete", "review.leak"),
+    ],
+)
+@pytest.mark.parametrize("attack", ["membership", "exact_match", "vulnerable_records"])
+def test_no_threshold_lets_a_leak_pass_that_was_shown(
+    builder: ModuleType, attack: str, field: str, value: bool | None, state: str, rule: str
+) -> None:
+    leaf = None if value is None else builder.internal_number(value)
+    verdict = builder.review_verdict(builder.internal({f"review.{attack}.{field}": leaf}))
+    assert verdict.state == state
+    assert [found.id for found in verdict.open] == [rule]
+
+
+def test_a_leak_counts_where_the_attack_is_incomplete(builder: ModuleType) -> None:
+    """A blind positive control takes nothing from what was found all the same."""
+    blind = {"review.membership.excess": Leaf(None, "P3", "s", missing="not seen"), "review.membership.leak": builder.internal_number(True)}  # fmt: skip
+    assert builder.review_verdict(builder.internal(blind)).state == "fail"
