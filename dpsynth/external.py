@@ -6,19 +6,23 @@ In an audit E and D are its promise for the schema's unit and neighbouring relat
 under a schema whose unit is a row, and E and D are its promise for one row more or less. K is a fresh seed from the
 system's entropy, which nobody keeps.
 
-Files lie in a folder of their own that only the user can enter, and are removed whatever happens; the program's temporary
-files go there too (TMPDIR). What it says on its own output is thrown away unread, because it may quote rows. What it
-writes is read by our reader under our schema.
+Files lie in a folder of their own that only the user can enter; the program's temporary files go there too (TMPDIR). The
+folder is removed, and the program with what it started is ended, also where this process is killed: a small process beside
+it sees to that (`dpsynth/keeper.py`). If that one is killed too, the program goes on, and the next `Scratch` removes the
+folder. What the program says on its own output is thrown away unread, because it may quote rows. What it writes is read by
+our reader under our schema.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import select
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsynth import reading
+from dpsynth import keeper, reading
 from dpsynth.errors import DataFileError, OperationError, UsageError
 from dpsynth.privacy import Cost, Number, RowPromise, exact
 from dpsynth.reading.rows import keeps_domain
@@ -42,6 +46,7 @@ TIMEOUT = 600.0
 """Seconds that one run may take, unless told otherwise."""
 _GLANCE = 0.1  # seconds between looks for a request to end
 _REQUESTS_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOT_STARTED = "the program could not be started: check the command and its rights"
 _BY_HAND = "run it by hand on a table that is not private, to see what it says"
 
 
@@ -90,8 +95,6 @@ class Program:
         reading.check_frame(frame, self.schema)
         with _private_folder() as folder:
             train, schema, out = folder / "in.parquet", folder / "schema.toml", folder / "out.parquet"
-            _write(train, _parquet(frame))
-            _write(schema, self.schema.to_toml().encode("utf-8"))
             options = {
                 "--train": str(train),
                 "--schema": str(schema),
@@ -101,34 +104,27 @@ class Program:
                 "--seed": str(secrets.randbelow(2**63)),
                 "--out": str(out),
             }
-            self._call([*self._words, *(word for option in options.items() for word in option)], folder)
-            return Trial(rows=self._read(out))
+            words = [*self._words, *(word for option in options.items() for word in option)]
+            with _kept(folder, words) as program:
+                _write(train, _parquet(frame))
+                _write(schema, self.schema.to_toml().encode("utf-8"))
+                self._call(program)
+                return Trial(rows=self._read(out))
 
-    def _call(self, words: list[str], folder: Path) -> None:
-        code = None
+    def _call(self, program: _Kept) -> None:
         with _uninterrupted() as asked:  # all the while: of two requests one would come before the program was stopped
-            try:
-                process = subprocess.Popen(
-                    words,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=os.environ | {"TMPDIR": str(folder)},
-                    umask=0o077,
-                    start_new_session=True,
-                )
-            except OSError:
-                raise OperationError("the program could not be started: check the command and its rights") from None
+            program.start()
             end = time.monotonic() + self._timeout
-            try:
-                while code is None and not asked and (left := end - time.monotonic()) > 0:
-                    with suppress(subprocess.TimeoutExpired):
-                        code = process.wait(min(left, _GLANCE))
-            finally:  # nothing that it started may go on
-                _stop(process)
-        if code is None and not asked:
+            ended = None
+            while ended is None and not asked and (left := end - time.monotonic()) > 0:
+                ended = program.ended(min(left, _GLANCE))
+            if ended is None:
+                program.stop()
+        if ended is None and not asked:
             raise OperationError(f"the program took more than {self._timeout:g} seconds: raise --timeout")
-        if code != 0:
+        if ended == keeper.NOT_STARTED:
+            raise OperationError(_NOT_STARTED)
+        if ended != keeper.WELL:
             raise OperationError(f"the program failed: {_BY_HAND}")
 
     def _read(self, out: Path) -> Records:
@@ -177,6 +173,59 @@ def _private_folder() -> Iterator[Path]:
             raise OperationError(f"temporary files could not be removed: delete {scratch.path}")
 
 
+class _Kept:
+    """A program that ends, and whose folder goes, with `stop` or with this process."""
+
+    def __init__(self, folder: Path, words: list[str]) -> None:
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__, str(folder), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": str(folder)},
+            umask=0o077,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._keeper.stdin
+        assert self._keeper.stdout
+        self._say, self._hear = self._keeper.stdin, self._keeper.stdout
+        self._told = select.poll()
+        self._told.register(self._hear, select.POLLIN)
+
+    def start(self) -> None:
+        """Starts the program."""
+        with suppress(BrokenPipeError):
+            self._say.write(b"+")
+
+    def ended(self, seconds: float) -> bytes | None:
+        """How it ended, as `keeper` has it, and empty where the keeper was killed; None if it runs on after some seconds."""
+        return self._hear.read(1) if self._told.poll(1000 * seconds) else None
+
+    def stop(self) -> None:
+        """Ends it and everything it started, and removes its folder."""
+        if not self._say.closed:
+            with self._keeper, suppress(BrokenPipeError):  # closes the pipes, and waits
+                self._say.write(b"-")  # the end of input would not come while a fork of this process lives
+
+
+@contextmanager
+def _kept(folder: Path, words: list[str]) -> Iterator[_Kept]:
+    """A program that can be started, and is gone afterwards with its folder."""
+    program = None
+    try:
+        with _uninterrupted():
+            try:
+                program = _Kept(folder, words)
+            except OSError:
+                raise OperationError(_NOT_STARTED) from None
+        yield program
+    finally:
+        with _uninterrupted():
+            if program:
+                program.stop()
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[list[int]]:
     """Holds back requests to end, several of which come when a terminal closes, until the block is done; then they take effect.
@@ -216,10 +265,3 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and everything it started; it leads a session of its own."""
-    with suppress(ProcessLookupError, PermissionError):  # its group lives as long as one of its children does
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

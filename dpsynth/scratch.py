@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from weakref import finalize
 
+from dpsynth.keeper import remove_all
+
 _NAME = re.compile(r"(\..+\.)?dpsynth-[0-9]+-([0-9a-f]{8})-[0-9a-f]{16}", re.DOTALL)  # no name that a person gives
 _LOCK = threading.Lock()
 _masked: list[int] = []  # how many are writing private files, and the mask that was there before the first
@@ -106,7 +108,7 @@ def _remove_if_abandoned(path: str, system: str) -> None:
             return
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
         if shutil.rmtree.avoids_symlink_attacks:
-            _remove_all(path)
+            remove_all(path)
     finally:
         os.close(handle)
 
@@ -114,24 +116,8 @@ def _remove_if_abandoned(path: str, system: str) -> None:
 def _remove(folder: Path, handle: int, process: int) -> None:
     """Removes a folder, unless this is a child of the process that made it."""
     if os.getpid() == process:
-        _remove_all(str(folder))
+        remove_all(str(folder))
         os.close(handle)
-
-
-def _remove_all(folder: str) -> None:
-    """Removes a folder, also what a program made unwritable in it; whatever lies around it stays as it is."""
-
-    def allow(remove: object, path: str, _: object) -> None:
-        with suppress(OSError):
-            if path != folder:  # the folder may be gone, and what it stood in is everybody's
-                os.chmod(os.path.dirname(path), 0o700)
-            if os.path.islink(path) or not os.path.isdir(path):
-                os.unlink(path)
-            else:
-                os.chmod(path, 0o700)
-                shutil.rmtree(path)
-
-    shutil.rmtree(folder, onerror=allow)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import dpsynth
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"dpsynth": {"dpsynth"}, "attacks": {"attacks", "dpsynth"}, "reports": {"reports", "attacks", "dpsynth"}}
 LAYERS = (
-    ("version", "errors", "canonical", "scratch", "silence", "signing", "addresses", "adapters"),
+    ("version", "errors", "canonical", "keeper", "scratch", "silence", "signing", "addresses", "adapters"),
     ("randomness", "privacy"),
     ("binning", "coarsening", "patterns", "dates", "figures", "density"),
     ("schema", "expressions", "formulas", "linear", "contradictions", "constraints"),

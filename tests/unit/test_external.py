@@ -9,7 +9,8 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +161,19 @@ def test_a_program_and_its_children_end_with_their_time(
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("asked", [(signal.SIGINT,), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)], ids=len)
-def test_an_interrupt_removes_everything(
-    write: Write, schema: Schema, tmp_path: Path, asked: tuple[signal.Signals, ...]
-) -> None:
-    """Ctrl-C, or all requests to end at once, in a process of its own: the folder is gone, and so is the program."""
-    temp, ready = tmp_path / "temp", tmp_path / "ready"
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A program that is being run by a process of its own."""
+
+    child: subprocess.Popen[bytes]
+    number: int
+    temp: Path
+
+
+@pytest.fixture
+def running(write: Write, schema: Schema, tmp_path: Path) -> Iterator[Running]:
+    temp, ready, begun = (tmp_path / name for name in ("temporary", "ready", "begun"))
     temp.mkdir()
-    begun = tmp_path / "begun"
     command = write(
         f"open({str(begun)!r}, 'w').write(str(os.getpid())); os.rename({str(begun)!r}, {str(ready)!r}); time.sleep(60)"
     )
@@ -187,22 +193,55 @@ def test_an_interrupt_removes_everything(
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
-    wait_for(ready, child)
-    assert list(temp.iterdir())
-    child.send_signal(signal.SIGSTOP)  # so that they arrive together
+    with child:
+        wait_for(ready, child)
+        (folder,) = temp.iterdir()
+        assert (folder / "in.parquet").exists()
+        yield Running(child=child, number=int(ready.read_text()), temp=temp)
+
+
+@pytest.mark.parametrize("asked", [(signal.SIGINT,), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)], ids=len)
+def test_an_interrupt_removes_everything(running: Running, asked: tuple[signal.Signals, ...]) -> None:
+    """Ctrl-C, or all requests to end at once, in a process of its own: the folder is gone, and so is the program."""
+    running.child.send_signal(signal.SIGSTOP)  # so that they arrive together
     for request in (*asked, signal.SIGCONT):
-        child.send_signal(request)
-    _, said = child.communicate(timeout=90)
+        running.child.send_signal(request)
+    _, said = running.child.communicate(timeout=90)
     assert b"KeyboardInterrupt" in said
+    assert list(running.temp.iterdir()) == []
+    assert not lives(running.number)
+
+
+def test_a_kill_ends_the_program_and_removes_its_rows(running: Running) -> None:
+    """A killed process can do nothing itself: the keeper sees the end of its input."""
+    running.child.kill()
+    end = time.monotonic() + 30
+    while (lives(running.number) or list(running.temp.iterdir())) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not lives(running.number)
+    assert list(running.temp.iterdir()) == []
+
+
+def test_a_keeper_that_is_killed_is_a_program_that_failed(
+    write: Write, schema: Schema, frame: pd.DataFrame, temp: Path
+) -> None:
+    with pytest.raises(OperationError, match="the program failed"):
+        program(write("os.kill(os.getppid(), 9)"), schema).run(frame)
     assert list(temp.iterdir()) == []
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(ready.read_text()), 0)
+
+
+def lives(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_an_interrupt_in_the_instant_of_the_start_leaves_nothing(
-    write: Write, schema: Schema, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    write: Write, schema: Schema, frame: pd.DataFrame, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program runs, and nobody has its number yet."""
+    """The keeper runs, and nobody has its number yet."""
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -214,7 +253,8 @@ def test_an_interrupt_in_the_instant_of_the_start_leaves_nothing(
     monkeypatch.setattr("dpsynth.external.subprocess.Popen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         program(write("time.sleep(60)"), schema).run(frame)
-    assert started[0].poll() == -signal.SIGKILL
+    assert started[0].returncode == 0
+    assert list(temp.iterdir()) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from dpsynth import scratch as scratch_module
+from dpsynth.keeper import remove_all
 from dpsynth.release import Staging
-from dpsynth.scratch import Scratch, _remove_all, _system, private_files
+from dpsynth.scratch import Scratch, _system, private_files
 
 KILLED = """
 import os, signal, sys
@@ -193,8 +194,8 @@ def test_what_a_folder_stood_in_keeps_its_mode(temporary: Path) -> None:
     left = abandoned(temporary, 4)
     left.mkdir(mode=0o700)
     (left / "sub").mkdir(mode=0o500)
-    _remove_all(str(left))
-    _remove_all(str(left))
+    remove_all(str(left))
+    remove_all(str(left))
     assert not list(temporary.iterdir())
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o1777
 
