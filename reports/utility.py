@@ -69,9 +69,9 @@ class TrueGroup:
     """The same against the true rows. Class P3.
 
     Args:
-        rows: True rows of the group, at least one.
+        rows: True rows of the group; none where a release has made it up.
         true, synthetic: Its shares.
-        within: Mean distance of the other columns' distributions inside the group; None without a synthetic row in it.
+        within: Mean distance of the other columns' distributions inside the group; None without rows in it on both sides.
     """
 
     column: int
@@ -88,7 +88,7 @@ class Truth:
 
     Args:
         alone, pairs: Distances by columns, as indices.
-        groups: Groups of people that have true rows.
+        groups: Groups of people that have true rows, or synthetic ones.
     """
 
     alone: Mapping[Columns, float]
@@ -196,12 +196,12 @@ def against_rows(synthetic: Table, real: Table) -> Truth:
 
 
 def _within(synthetic: Table, real: Table) -> Iterator[TrueGroup]:
-    """Groups among the true rows, and how far the other columns are from theirs inside each."""
+    """Groups among the true and the synthetic rows, and how far the other columns are apart inside each."""
     for column in grouping(real.schema):
         others = [other for other in range(len(real.schema.sizes)) if other != column]
         for cell in range(real.schema.sizes[column]):
             theirs, ours = (table.codes[table.codes[:, column] == cell] for table in (real, synthetic))
-            if not len(theirs):
+            if not len(theirs) and not len(ours):
                 continue
             there, here = Table(real.schema, theirs), Table(synthetic.schema, ours)
             distances = [tv_distance(here, there, (other,)) for other in others]
@@ -211,7 +211,7 @@ def _within(synthetic: Table, real: Table) -> Iterator[TrueGroup]:
                 rows=len(theirs),
                 true=len(theirs) / len(real),
                 synthetic=len(ours) / max(1, len(synthetic)),
-                within=float(np.mean(distances)) if distances and len(ours) else None,
+                within=float(np.mean(distances)) if distances and len(ours) and len(theirs) else None,
             )
 
 

@@ -17,7 +17,7 @@ from reports.collect.utility import value_of
 from reports.evidence import Evidence, Leaf
 from reports.paths import MOST_PAIRS, is_number
 from reports.policy import Policy
-from reports.utility import Truth
+from reports.utility import TrueGroup, Truth
 
 
 def with_review(
@@ -174,8 +174,14 @@ def true_utility(found: Truth, schema: Schema) -> dict[str, Any]:
                 "rows": Leaf(g.rows, "P3", src),
                 "true": Leaf(g.true, "P3", src),
                 "synthetic": Leaf(g.synthetic, "P3", src),
-                "within": Leaf(g.within, "P3", src, missing="" if g.within is not None else "no synthetic row"),
+                "within": Leaf(g.within, "P3", src, missing="" if g.within is not None else _nothing_inside(g)),
             }
             for g in found.groups
         ],
     }
+
+
+def _nothing_inside(group: TrueGroup) -> str:
+    if not group.rows:
+        return "no real row"
+    return "no other column" if group.synthetic else "no synthetic row"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dpsynth import Column, Cost, Measurement, Schema, Table
+from reports.collect.review import true_utility
 from reports.utility import Group, Tally, against_rows
 
 SCHEMA = Schema(
@@ -97,6 +98,18 @@ def test_distances_from_true_rows_by_column_pair_and_group() -> None:
     assert women.within == pytest.approx((0.25 + 0.25 + 0.0) / 3)
     assert (men.rows, men.synthetic, men.within) == (2, 0.0, None)
     assert (healthy.column, healthy.cell, ill.rows) == (1, 0, 1)
+
+
+def test_a_group_that_nobody_is_in_shows_when_a_release_makes_it_up() -> None:
+    """And one that is on neither side does not."""
+    real, synthetic = table((0, 0, 0, 0), (0, 0, 1, 0)), table((0, 0, 0, 0), (1, 0, 1, 0))
+    found = against_rows(synthetic, real)
+    assert [(group.column, group.cell) for group in found.groups] == [(0, 0), (0, 1), (1, 0)]
+    women, men, _ = found.groups
+    assert (men.rows, men.true, men.synthetic, men.within) == (0, 0.0, 0.5, None)
+    shown = true_utility(found, SCHEMA)["groups"]
+    assert [row["within"].missing for row in shown] == ["", "no real row", ""]
+    assert women.within is not None
 
 
 def test_a_copy_has_no_distance_anywhere() -> None:
