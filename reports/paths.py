@@ -302,6 +302,11 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "utility.groups[].measured": _p1("Share, by the noisy count", "share"),
         "utility.groups[].synthetic": _p1("Share of the synthetic rows", "share"),
         "utility.groups[].noise": _p1("Standard deviation of the noise on its share", "number"),
+        "utility.groups[].inflation": _p1(
+            "Added to a group of nobody, on average, by cutting counts off at zero; less to others",
+            "number",
+            required=False,
+        ),
         "utility.groups[].drowned": _p1("The noise is more than a tenth of the group", "flag"),
         "utility.unfit": _p1("What the synthetic table does not serve", "texts", required=False),
         "deid_scan.safe_harbor[].letter": _p0("Letter of 45 CFR 164.514(b)(2)(i)", required=False),

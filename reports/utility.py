@@ -53,6 +53,7 @@ class Group:
         measured: Its share by the noisy count, cut off at zero.
         synthetic: Its share of the synthetic rows.
         noise: Standard deviation of the measured share.
+        inflation: Most that cutting noisy counts off at zero adds to its share in expectation: as if nobody were in it.
         drowned: The noisy count is below ten standard deviations: its noise is more than a tenth of it.
     """
 
@@ -61,6 +62,7 @@ class Group:
     measured: float
     synthetic: float
     noise: float
+    inflation: float
     drowned: bool
 
 
@@ -167,10 +169,27 @@ class Tally:
                         measured=min(1.0, max(0, count) / total),
                         synthetic=float(found[cell]) / max(1, self.rows),
                         noise=sigma / total,
+                        inflation=inflation(0, sigma) / total,
                         drowned=count < 10 * sigma,
                     )
                 )
         return out
+
+
+def inflation(rows: float, sigma: float) -> float:
+    """How many rows a group gains in expectation when its noisy count is cut off at zero; less the more it has.
+
+    E[max(0, t + N(0, s^2))] - t = s phi(t / s) - t Phi(-t / s), the mean of a normal variable that is censored at zero
+    (Tobin, Econometrica 26, 1958); s / sqrt(2 pi) for t = 0. Where models then scale counts down to a total, less is left.
+    On the bias of such post-processing: Zhu, Van Hentenryck and Fioretto, arXiv:2010.04327.
+
+    Args:
+        rows: True size of the group.
+        sigma: Standard deviation of the noise, in rows; taken for normal.
+    """
+    ratio = rows / sigma
+    density = math.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+    return sigma * density - rows * math.erfc(ratio / math.sqrt(2)) / 2
 
 
 def grouping(schema: Schema) -> list[int]:

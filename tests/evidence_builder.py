@@ -301,6 +301,7 @@ def tree(columns: Iterable[tuple[str, str, str, int, float, float]] = COLUMNS) -
                     "measured": Leaf(measured, "P1", "noisy count"),
                     "synthetic": Leaf(found, "P1", "synthetic rows"),
                     "noise": Leaf(0.0021, "P1", "formula of sigma"),
+                    "inflation": Leaf(0.00084, "P1", "formula of sigma"),
                     "drowned": Leaf(measured < 0.021, "P1", "noisy count"),
                 }
                 for column, value, measured, found in (

@@ -76,6 +76,9 @@ def _group(group: Group, schema: Schema) -> dict[str, Leaf]:
         "measured": Leaf(group.measured, "P1", src),
         "synthetic": Leaf(group.synthetic, "P1", "synthetic rows"),
         "noise": Leaf(group.noise, "P1", "sigma over the noisy total"),
+        "inflation": Leaf(
+            group.inflation, "P1", "sigma / sqrt(2 pi) over the noisy total: the mean of noise cut at zero"
+        ),
         "drowned": Leaf(group.drowned, "P1", src),
     }
 

@@ -374,12 +374,16 @@ def utility(columns: Sequence[tuple[str, float, float | None]]) -> Markup:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One group of people: its share by the noisy count and among the synthetic rows."""
+    """One group of people: its share by the noisy count and among the synthetic rows.
+
+    `inflation` is what cutting counts off at zero would add to it if nobody were in it; None where evidence has none.
+    """
 
     label: str
     measured: float
     synthetic: float
     noise: float
+    inflation: float | None
     drowned: bool
 
 

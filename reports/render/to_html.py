@@ -294,6 +294,9 @@ class _Shown:
             figures.Group(
                 label=f"{row['column'].value}: {row['value'].value}",
                 **{share: _as_float(row[share]) for share in shares},
+                inflation=_as_float(row["inflation"])
+                if "inflation" in row and is_number(row["inflation"].value)
+                else None,
                 drowned="drowned" in row and row["drowned"].value is True,
             )
             for row in self.measured("utility.groups", ("column", "value"), shares)

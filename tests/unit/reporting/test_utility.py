@@ -10,7 +10,7 @@ import pytest
 
 from dpsynth import Column, Cost, Measurement, Schema, Table
 from reports.collect.review import true_utility
-from reports.utility import Group, Tally, against_rows
+from reports.utility import Group, Tally, against_rows, inflation
 
 SCHEMA = Schema(
     table="test",
@@ -47,6 +47,17 @@ def test_groups_are_the_values_of_columns_with_a_role_and_few_values() -> None:
     assert [group.measured for group in groups] == [0.75, 0.25, 0.9, 0.0, 0.1]
     assert [group.synthetic for group in groups] == [0.75, 0.25, 0.75, 0.0, 0.25]
     assert {group.noise for group in groups} == {0.01}
+    assert {round(group.inflation, 9) for group in groups} == {round(0.01 / math.sqrt(2 * math.pi), 9)}
+
+
+@pytest.mark.parametrize(("rows", "part"), [(0, 0.398942), (5, 0.083315), (10, 0.008491), (50, 0.0)])
+def test_cutting_at_zero_adds_to_small_groups(rows: int, part: float) -> None:
+    """By the formula, and by a sum over exact probabilities of the discrete Gaussian that our releases use."""
+    values = np.arange(-100, 101)
+    weights = np.exp(-(values**2) / (2 * 5**2))
+    gain = float((np.maximum(0, rows + values) * weights).sum() / weights.sum()) - rows
+    assert inflation(rows, 5) == pytest.approx(5 * part, abs=1e-5)
+    assert inflation(rows, 5) == pytest.approx(gain, abs=0.02)
 
 
 @pytest.mark.parametrize(("count", "drowned"), [(49, True), (50, False)])
