@@ -15,8 +15,10 @@ def limits_of(run: Run) -> tuple[str, ...]:
         "may be concluded about that person even if their record was never used.",
         f"The guarantee is for one {unit}. Facts shared by many are protected less than facts about one.",
         "Small groups carry the most noise: do not use the synthetic table for decisions about rare categories.",
-        "What a network learned of relations between columns was not measured: only single columns were."
-        if run.cost.extra and run.claim is None
+        "What the other program learned of relations between columns was not measured."
+        if run.claim is not None
+        else "What a network learned of relations between columns was not measured: only single columns were."
+        if run.cost.extra
         else "Relations that the model did not measure are reproduced only as far as the measured ones imply them.",
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
         "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "

@@ -96,27 +96,7 @@ def _unfit(run: Run) -> tuple[str, ...]:
         "Tests of significance that take the rows as a random sample of people: the rows come from a model with noise in "
         "it, so such intervals are too narrow.",
     ]
-    columns, pairs = (
-        len(run.schema.sizes),
-        {pair for d in run.distances for pair in combinations(sorted(set(d.columns)), 2)},
-    )
-    possible = columns * (columns - 1) // 2
-    if possible > len(pairs):
-        out.append(
-            f"Conclusions about how two columns hang together, where the pair was not measured: {len(pairs)} of "
-            f"{possible} pairs were, and the others follow only as far as those imply them."
-        )
-    triples = len({d.columns for d in run.distances if len(d.columns) > 2})
-    if columns > 2:
-        measured = (
-            f"sets of three or more that were measured together: {triples}"
-            if triples
-            else "none were measured together"
-        )
-        out.append(
-            "Conclusions about three or more columns together, unless a reader has checked them in another way: "
-            f"{measured}."
-        )
+    out += _relations(run)
     drowned = [group for group in run.groups if group.drowned]
     if drowned:
         named = [
@@ -141,6 +121,37 @@ def _unfit(run: Run) -> tuple[str, ...]:
             f"shares: {_pairs(off, run.schema)}."
         )
     return tuple(out)
+
+
+def _relations(run: Run) -> list[str]:
+    """What was measured of relations between columns, and what nobody here can say about them."""
+    columns = len(run.schema.sizes)
+    if columns > 1 and (run.claim is not None or run.cost.extra):
+        learner = "the other program" if run.claim is not None else "the network"
+        return [
+            "Conclusions about how columns hang together, unless a reader has checked them in another way: "
+            f"{learner} learned from whole rows, no relation was measured here, and nothing says which ones it kept."
+        ]
+    out = []
+    pairs = {pair for d in run.distances for pair in combinations(sorted(set(d.columns)), 2)}
+    possible = columns * (columns - 1) // 2
+    if possible > len(pairs):
+        out.append(
+            f"Conclusions about how two columns hang together, where the pair was not measured: {len(pairs)} of "
+            f"{possible} pairs were, and the others follow only as far as those imply them."
+        )
+    if columns > 2:
+        triples = len({d.columns for d in run.distances if len(d.columns) > 2})
+        measured = (
+            f"sets of three or more that were measured together: {triples}"
+            if triples
+            else "none were measured together"
+        )
+        out.append(
+            "Conclusions about three or more columns together, unless a reader has checked them in another way: "
+            f"{measured}."
+        )
+    return out
 
 
 def _pairs(found: Sequence[Distance], schema: Schema) -> str:

@@ -81,6 +81,9 @@ def test_a_release_by_another_program(case, program, monkeypatch) -> None:  # ty
     assert [row["delta"]["v"] for row in guarantee["profile"]] == [1e-5, 1e-6], "below its delta0 no epsilon holds"
     assert all(row["epsilon"]["v"] <= 1 for row in guarantee["profile"])
     assert evidence["implementation"]["claimed_by"]["v"] == "the program that was named with --command"
+    unfit = " ".join(evidence["utility"]["unfit"]["v"])
+    assert "the other program learned from whole rows, no relation was measured here" in unfit
+    assert "as far as those imply" not in unfit
     assert evidence["release"]["kind"]["v"] == "data"
     assert evidence["release"]["rows"]["v"] == 900
     rules = {

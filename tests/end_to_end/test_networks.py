@@ -43,6 +43,9 @@ def test_a_release_says_what_was_charged_and_that_its_noise_is_floating_point(ca
     assert code in (1, 3, 4), case.stderr  # never a pass
     folder = case.out / "release"
     evidence = json.loads((folder / "evidence.json").read_text())
+    assert "the network learned from whole rows, no relation was measured here" in " ".join(
+        evidence["utility"]["unfit"]["v"]
+    )
     verdict = json.loads((folder / "verdict.json").read_text())
     states = {rule["id"]: rule["status"] for rule in verdict["rules"]}
     assert evidence["implementation"]["floating_point"]["v"] is True
