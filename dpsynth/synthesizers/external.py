@@ -141,49 +141,70 @@ ANY = Implementation(
 
 _OPENDP = "Gaussian noise of OpenDP around 0, then added to float64 counts"
 _DRAWS = "NumPy's generator and a floating-point softmax"
-_TORCH = "torch's generator, in floating point, seeded with 0 by the program itself"
+_OPENDP_S = "OpenDP's own for its noise; NumPy's, seeded by the system, for the rest"
 _ROWS_FIRST = (
     "trains on real rows that are chosen by exact, uncharged category frequencies (data_sampler.py:75-80, 160-168)"
 )
-_SEED = "seeds torch with 0 before training, so that its noise can be drawn again by anyone"
 
-FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "mst": (
-        _OPENDP,
-        _DRAWS,
-        ("estimates from the exact number of rows, which it takes for public (mst/mst.py:113, 126, 191)",),
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of one of SmartNoise's methods (docs/smartnoise.md).
+
+    Args:
+        noise, selection, randomness: As in `Implementation`.
+        violations: The documented ways in which it breaks its promise.
+    """
+
+    noise: str
+    selection: str
+    randomness: str
+    violations: tuple[str, ...] = ()
+
+
+FACTS: dict[str, Facts] = {
+    "mst": Facts(
+        noise=_OPENDP,
+        selection=_DRAWS,
+        randomness=_OPENDP_S,
+        violations=("estimates from the exact number of rows, which it takes for public (mst/mst.py:113, 126, 191)",),
     ),
-    "aim": (_OPENDP, _DRAWS, ()),
-    "mwem": (
-        "Laplace noise of OpenDP around 0, then added to float64 counts",
-        "Python's and NumPy's generators and floating-point sums of exponentials",
-        (
+    "aim": Facts(noise=_OPENDP, selection=_DRAWS, randomness=_OPENDP_S),
+    "mwem": Facts(
+        noise="Laplace noise of OpenDP around 0, then added to float64 counts",
+        selection="Python's and NumPy's generators and floating-point sums of exponentials",
+        randomness="OpenDP's own for its noise; NumPy's and Python's, seeded by the system, for the rest",
+        violations=(
             "starts and scales from the exact number of rows, uncharged (mwem.py:535, 657)",
             "draws anew, up to ten times and uncharged, when it selects what it has measured (mwem.py:611-627)",
         ),
     ),
-    "pacsynth": (
-        "floating-point noise of pac-synth 0.0.8",
-        "thresholds on noisy counts, in floating point",
-        (),
+    "pacsynth": Facts(
+        noise="floating-point noise of pac-synth 0.0.8",
+        selection="thresholds on noisy counts, in floating point",
+        randomness="pac-synth's own, which is compiled and was not read",
     ),
-    "patectgan": (
-        "Laplace noise on the votes of one teacher, NumPy's generator",
-        "none",
-        (
+    "patectgan": Facts(
+        noise="Laplace noise on the votes of one teacher, NumPy's generator",
+        selection="none",
+        randomness="NumPy's, seeded by the system, for its noise and its choice of rows; torch's, seeded with 0 by the "
+        "program itself, for the networks and what goes into them",
+        violations=(
             "all PATE teachers, and the student, are one network, which is trained on real rows without noise "
             "(pytorch/nn/patectgan.py:252, 255)",
             f"{_ROWS_FIRST}, and conditions each synthetic row on a real one (patectgan.py:532, data_sampler.py:140-146)",
-            f"{_SEED} (patectgan.py:33-34)",
+            "seeds torch with 0, so that anyone can draw again what goes into the networks, though not the noise on the "
+            "votes (patectgan.py:33-34)",
             "stops after the round that passes the budget, and counts votes of real rows in its data-dependent bound "
             "(patectgan.py:304-315, 432)",
         ),
     ),
-    "dpctgan": (
-        f"{_TORCH}: Opacus 0.14",
-        "none",
-        (
-            f"{_SEED} (pytorch/nn/dpctgan.py:30-31)",
+    "dpctgan": Facts(
+        noise="Gaussian noise of Opacus 0.14 on gradients, in floating point, torch's generator",
+        selection="none",
+        randomness="torch's, seeded by Opacus with 64 bits from the system, for its noise; NumPy's, seeded by the system, "
+        "for its choice of rows",
+        violations=(
             f"{_ROWS_FIRST}, and generates from those frequencies (dpctgan.py:493)",
             "batches of fixed size, drawn with replacement within categories, are accounted for as Poisson samples "
             "(dpctgan.py:282-290, 352)",
@@ -191,21 +212,20 @@ FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Of each method: its noise, its selection, and the documented ways in which it breaks its promise (docs/smartnoise.md)."""
 
 
 def smartnoise(method: str) -> SmartNoise:
     """SmartNoise's synthesizer of that name, with its default settings."""
-    noise, selection, violations = FACTS[method]
+    facts = FACTS[method]
     return SmartNoise(
         name=f"smartnoise-{method}",
         command=shlex.join([str(python()), str(SCRIPT), method]),
         implementation=Implementation(
-            noise=noise,
-            selection=selection,
-            randomness="NumPy's and Python's generators, seeded by the system; OpenDP's own for its noise",
+            noise=facts.noise,
+            selection=facts.selection,
+            randomness=facts.randomness,
             floating_point=True,
-            known_violations=violations,
+            known_violations=facts.violations,
             claimed_by=SMARTNOISE,
         ),
         pure=method == "mwem",

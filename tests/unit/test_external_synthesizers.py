@@ -386,3 +386,11 @@ def test_no_row_plays_two_parts(rows: int) -> None:
         assert not any(values[one] & values[other] for one, other in pairs)
     if rows == 900:
         assert [part.persons for part in parts] == [200, 250, 300, 200]
+
+
+@pytest.mark.parametrize("method", FACTS)
+def test_what_is_said_of_noise_and_of_its_source_agrees(method: str) -> None:
+    """OpenDP's noise is OpenDP's in both sentences, and a seed of 0 stands in both or in neither."""
+    facts = FACTS[method]
+    assert ("OpenDP" in facts.noise) == ("OpenDP" in facts.randomness)
+    assert ("seeded with 0" in facts.randomness) == any("torch with 0" in text for text in facts.violations)
