@@ -111,6 +111,9 @@ def _decisions(verdict: Verdict) -> list[str]:
 def _worlds(evidence: Evidence) -> list[str]:
     bound = evidence.value("risk.tpr_at_fpr")
     out = ["## The bound", ""]
+    if evidence.get("guarantee.claim.epsilon") is not None:
+        claimant = _word(evidence, "implementation.claimed_by")
+        out += [f"**What follows holds only if the claim of {claimant} is true**, which nobody here has proved.", ""]
     if isinstance(bound, int | float) and not isinstance(bound, bool):
         out += [
             "Whatever anyone does with this release, together with every other release that its ledger can ever allow: "

@@ -17,7 +17,7 @@ import signers
 
 from reports import Evidence, Leaf, Policy, Report
 from reports.paths import CHARGED_ATTACKS
-from reports.render import to_html
+from reports.render import to_html, to_markdown
 from reports.render.figures import _ticks
 from reports.render.words import CHAPTERS, CRITERIA, MEANINGS, NOT_DECIDED
 
@@ -371,6 +371,20 @@ def test_the_unit_and_the_relation_are_worded(builder: ModuleType) -> None:
     assert "somebody else’s rows stood in their place" in words(page(builder, "replace"))
     household = builder.internal({path: builder.declared("household") for path in ("unit.entity", "guarantee.unit")})
     assert "Think of one household, Alex." in words(to_html(Report.of(builder.policy(), household, on=builder.TODAY)))
+
+
+def test_the_first_page_says_that_a_claim_is_a_claim(builder: ModuleType) -> None:
+    """Where it states the bound, and where it answers what is promised; a release of our own says nothing of it."""
+    evidence = Evidence(builder.claimed(builder.tree())).with_disclosure()
+    report = Report.of(builder.policy(), evidence, on=builder.TODAY)
+    text = to_html(report)
+    worlds, glance, after = (text.index(f'<section id="{id}"') for id in ("worlds", "glance", "not-decided"))
+    said = "If the claim of smartnoise-synth 1.0.8 is true, which nobody here has proved, then whatever anyone does"
+    assert said in words(text[worlds:glance])
+    assert "Claimed by another tool, proved by nobody here." in words(text[glance:after])
+    assert "**What follows holds only if the claim of " in to_markdown(report)
+    ours = Report.of(builder.policy(), Evidence(builder.tree()).with_disclosure(), on=builder.TODAY)
+    assert "nobody here" not in to_html(ours) + to_markdown(ours)
 
 
 def test_a_raised_limit_stands_on_the_first_page(builder: ModuleType) -> None:
