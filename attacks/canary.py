@@ -34,7 +34,7 @@ from attacks.intervals import (
     mu_lower_bound,
     rho_lower_bound,
 )
-from attacks.neighbours import Codes, MadeColumn, Move, Pair
+from attacks.neighbours import Codes, MadeColumn, Move, Pair, shuffled
 from attacks.tradeoff import Approximate, Family, contradicts, rough_limit
 from dpsynth import Cost, Measurement, Records, Table, tpr_bound
 
@@ -435,7 +435,7 @@ def play_all(
 ) -> dict[str, CanaryResult]:
     """Runs a synthesizer `fits` times, half on each table, and bounds what it leaks to each of several attackers.
 
-    The two tables take turns, and all attackers see the same results. An eighth of the fits teaches each of them, an
+    The two tables take turns, their rows in a fresh order each time, and all attackers see the same results. An eighth of the fits teaches each of them, an
     eighth chooses his score and threshold, and the rest, which neither has seen, gives the bound.
 
     Args:
@@ -457,7 +457,7 @@ def play_all(
     seen: dict[str, _Games[Any]] = {name: _Games([], []) for name in attackers}
     for done in range(fits // 2):
         for frame, side in ((pair.absent, "absent"), (pair.present, "present")):
-            output = fit(frame)
+            output = fit(shuffled(frame))
             for name, attacker in attackers.items():
                 getattr(seen[name], side).append(attacker.observe(output))
         if progress is not None:

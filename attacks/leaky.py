@@ -142,7 +142,7 @@ class LittleNoise:
 
     def run(self, frame: pd.DataFrame) -> Trial:
         """Of the counts only those are right that tell the tables apart; no attacker reads another."""
-        sign = 1 if frame is self._pair.present else -1
+        sign = 1 if self._pair.is_present(frame) else -1
         measurements = []
         for measurement, moves in zip(self._trial.measurements, self._moves, strict=True):
             values = np.zeros_like(measurement.values)

@@ -8,6 +8,7 @@ Security 2024, arXiv:2405.10994. The tables and the code are our own.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,14 @@ class Pair:
     def counted(self) -> int:
         """How many rows of the person may count."""
         return min(self.copies, self.schema.unit.max_rows)
+
+    def is_present(self, frame: pd.DataFrame) -> bool:
+        """Whether a table is the one with the planted person, its rows in whatever order."""
+        return _content(frame) == self._present_content
+
+    @cached_property
+    def _present_content(self) -> int:
+        return _content(self.present)
 
     def _frame(self, person: Codes | None) -> pd.DataFrame:
         """The person stands last. The others' rows are made first and alone, so that both tables have the same ones."""
@@ -134,6 +143,23 @@ def frame_of(schema: Schema, parts: Sequence[Codes], owners: Sequence[int]) -> p
     if schema.unit_column is not None:
         frame[schema.unit_column] = pd.array([f"u{owner}" for owner in owners], dtype="string")
     return frame[list(schema.file_names)]
+
+
+def shuffled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows in a fresh order, by coins that nobody knows.
+
+    Every game deals every table like this, before every fit: a place in a file must mean nothing, or a generator that
+    treats the first rows otherwise than the last would be judged by where the planted person happens to stand.
+    """
+    order = attack_generator(secrets.randbits(128)).permutation(len(frame))
+    return frame.take(order).reset_index(drop=True)
+
+
+def _content(frame: pd.DataFrame) -> int:
+    """A digest of the rows that their order does not change."""
+    import pandas as pd
+
+    return int(pd.util.hash_pandas_object(frame, index=False).to_numpy().sum())
 
 
 def with_made(codes: Codes, made: Sequence[MadeColumn]) -> npt.NDArray[np.int64]:

@@ -35,7 +35,7 @@ from scipy import sparse, stats
 from attacks.allowed import Allowed
 from attacks.canary import CONFIDENCE, Claim
 from attacks.intervals import FloatVector
-from attacks.neighbours import Codes, MadeColumn, frame_of, with_made
+from attacks.neighbours import Codes, MadeColumn, frame_of, shuffled, with_made
 from dpsynth import Measurement, Records, Schema, Table, attack_generator
 
 if TYPE_CHECKING:
@@ -413,7 +413,7 @@ def audit_one_run(
         persons: Planted in each run; None for as many as the schema has room for.
         rows: Other rows in each run.
         fits: Runs, each with persons and coins of its own.
-        seed: Of the coins and the spreading; results follow from it and from the generator's noise.
+        seed: Of the coins and the spreading. The order of the rows is fresh in every run, as is the generator's noise.
         confidence: Chance that the bounds of one attacker hold.
     Returns:
         By attacker: "noisy counts" where there are any, and "synthetic rows".
@@ -422,7 +422,7 @@ def audit_one_run(
     seen: dict[str, list[tuple[BoolVector, Mapping[str, FloatVector]]]] = {}
     for number in range(fits):
         line = lineup(schema, persons=persons, rows=rows, rng=attack_generator(seed, number))
-        for attacker, scores in _looks(line, run(line.frame)):
+        for attacker, scores in _looks(line, run(shuffled(line.frame))):
             seen.setdefault(attacker, []).append((line.coins, scores))
     return {attacker: _judged(attacker, looks, claim=claim, confidence=confidence) for attacker, looks in seen.items()}
 

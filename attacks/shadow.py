@@ -54,6 +54,7 @@ from attacks.intervals import (
     difference,
     epsilon_lower_bound,
 )
+from attacks.neighbours import shuffled
 from attacks.people import BoolVector, FloatMatrix, FloatVector, IntVector, Rows, roles
 from attacks.shadow_attackers import Agreement, Nearest, Sight, WhiteBox
 from attacks.shadow_game import PARTS, Coins, Game, Reason, Target
@@ -451,7 +452,7 @@ def audit_records(
     nearest = Nearest(mine, roles(game.people.rows)[1])
     white_box = WhiteBox(game.codes, game.people.person, game.persons, game.standing_in, max_rows=schema.unit.max_rows)
     for done, inside in enumerate(coins.inside):
-        trial = generator.run(game.table(inside))
+        trial = generator.run(shuffled(game.table(inside)))
         synthetic = Sight.of(Rows.of(trial.rows), metric)
         for each in agreement:
             each.observe(synthetic)

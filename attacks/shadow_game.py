@@ -228,7 +228,7 @@ class Game:
         )
 
     def table(self, inside: BoolVector) -> pd.DataFrame:
-        """The table in which these targets are present, the rows in the order of the file."""
+        """The table in which these targets are present; `neighbours.shuffled` deals its rows."""
         parts = [self.present[n] if there else self.absent[n] for n, there in enumerate(inside)]
         rows = np.sort(np.concatenate([self.always, *parts]))
         return self.everything.take(rows).reset_index(drop=True)

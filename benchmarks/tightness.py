@@ -28,7 +28,7 @@ import math
 from fractions import Fraction
 from statistics import fmean
 from time import perf_counter, process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from benchmarks.speed import made_up
 from dpsynth import SYNTHESIZERS, Cap, Cost, Curator, Model, Schema, Table, __version__, attack_generator
 from dpsynth.reading import RawRows
 from dpsynth.throw_away import ThrowAway
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EPSILON, DELTA = "1", "1e-2"
 ROWS = 60
@@ -66,14 +69,14 @@ class Fits:
         self.recipe, self.schema, self.budget = SYNTHESIZERS[name](), pair.schema, budget
         person = np.tile(pair.target, (pair.copies, 1))
         self.rows = {
-            id(pair.absent): raw(pair.schema, pair.bulk),
-            id(pair.present): raw(pair.schema, np.vstack([pair.bulk, person])),
+            len(pair.absent): raw(pair.schema, pair.bulk),
+            len(pair.present): raw(pair.schema, np.vstack([pair.bulk, person])),
         }
         self.spent: list[float] = []
         self.measured: list[float] = []
 
-    def __call__(self, frame: object) -> Model:
-        curator, purse = curator_of(self.rows[id(frame)], self.schema, self.budget)
+    def __call__(self, frame: pd.DataFrame) -> Model:
+        curator, purse = curator_of(self.rows[len(frame)], self.schema, self.budget)
         model = self.recipe.fit(curator, budget=self.budget)
         self.spent.append(float(purse.spent.rho))
         unit = self.schema.unit.l2_squared

@@ -207,7 +207,7 @@ def test_the_parts_do_not_overlap_and_the_better_score_is_chosen(make_schema: Ca
     given: list[float] = []
 
     def fit(frame: pd.DataFrame) -> float:
-        given.append(len(given) / 1e6 + (1 if frame is pair.present else 0))
+        given.append(len(given) / 1e6 + (1 if pair.is_present(frame) else 0))
         return given[-1]
 
     done: list[int] = []
