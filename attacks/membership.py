@@ -29,6 +29,7 @@ from itertools import combinations, pairwise
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from attacks import permutation
@@ -256,9 +257,9 @@ def _told_apart(rows: Rows, reference: Rows, synthetic: Rows, rng: np.random.Gen
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
-    x = np.concatenate([_inputs(synthetic), _inputs(reference)])
-    y = np.arange(len(x)) < len(synthetic)
-    asked, total = _inputs(rows), np.zeros(len(rows))
+    inputs = _inputs(np.concatenate([table.values for table in (synthetic, reference, rows)]))
+    x, asked = np.split(inputs, [len(synthetic) + len(reference)])
+    y, total = np.arange(len(x)) < len(synthetic), np.zeros(len(rows))
     half = _halves(y, rng)
     for number in (0, 1):
         learn = half == number
@@ -270,9 +271,12 @@ def _told_apart(rows: Rows, reference: Rows, synthetic: Rows, rng: np.random.Gen
     return total
 
 
-def _inputs(rows: Rows) -> FloatMatrix:
-    """Values for trees, gaps below all numbers."""
-    return np.where(np.isfinite(rows.values), rows.values, -1e30).astype(np.float32)
+def _inputs(values: FloatMatrix) -> npt.NDArray[np.float32]:
+    """Values for trees, which read float32: each column's in [-1, 1] whatever its numbers, and gaps below them."""
+    there = np.isfinite(values)
+    known = np.where(there, values, 0.0)
+    largest = np.abs(known).max(axis=0, initial=np.finfo(np.float64).tiny)
+    return np.where(there, known / largest, -2.0).astype(np.float32)
 
 
 @one_thread

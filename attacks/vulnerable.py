@@ -276,7 +276,7 @@ def _by_spread(rows: Rows) -> Points:
         there = rows.values[:, place] != MISSING
         if column.is_numeric and there.any():
             away = rows.values[there, place] - np.median(rows.values[there, place])
-            spread = 2 * float(np.round(np.sort(np.abs(away)).mean(), 12))
+            spread = 2 * float(np.sort(np.abs(away)).mean())  # sorted: the same sum in any order of rows
             where[there, place] = np.clip(away / spread if spread > 0 else away, -FAR, FAR)
     points = placed(rows.columns, rows.values, where)
     return Points(np.rint(points.near / (2 * FAR)), points.wide[:, :0]).light(len(rows.columns))

@@ -28,6 +28,7 @@ from dpsynth.curator import persons_of
 from dpsynth.models.rows import KIND as ROWS_ONLY
 from dpsynth.reading import RawRows
 from dpsynth.release import MANIFEST_FORMAT
+from dpsynth.silence import no_warnings
 from reports.collect import advised, review_evidence
 from reports.gate import decide
 
@@ -81,7 +82,7 @@ def attack(
     _check_apart(*raw)
     sample = ReviewSample(fit=persons_of(raw[0]), control=persons_of(raw[1]))
     known = known_of(synthetic, schema)
-    with progress() as tell:
+    with progress() as tell, no_warnings():
         suite = attacks.run_suite(
             sample,
             reading.read(synthetic, released).records,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -58,6 +59,33 @@ def measured(**changes: object) -> AttackResult:
         p_adjusted=1.0,
     )
     return replace(result, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "missing"), [(0.0, 1e39, False), pytest.param(-1e300, 1e300, True, marks=pytest.mark.slow)]
+)
+def test_numbers_may_be_as_large_as_a_file_can_hold(low: float, high: float, missing: bool) -> None:
+    """Above 3.4e38 there is no float32; and nothing may be said on stderr on the way."""
+    columns = (
+        Column(name="x", type="number", minimum=low, maximum=high, bins=8, role="sensitive", missing=missing),
+        Column(name="g", type="category", values=("a", "b", "c"), role="quasi_identifier"),
+    )
+    schema = Schema(table="t", columns=columns)
+
+    def persons(seed: int) -> PersonRecords:
+        rng = np.random.default_rng(seed)
+        x = np.where(rng.random(200) < 0.3, high, high / 1000) * rng.random(200)
+        x = np.where(rng.random(200) < 0.5, x, np.maximum(-x, low))
+        x[rng.random(200) < (0.1 if missing else 0.0)] = np.nan
+        records = Records(schema, {"x": x, "g": rng.integers(0, 3, 200).astype(np.int32)})
+        return PersonRecords(records=records, person=np.arange(200), persons=200)
+
+    fit, control = persons(1), persons(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        suite = run_suite(ReviewSample(fit=fit, control=control), fit.records, seed=0)
+    assert all(result.estimate is not None and math.isfinite(result.estimate) for result in suite)
+    assert "exact_match" in suite.leaks
 
 
 def test_nothing_found_passes_when_the_interval_is_narrow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType
 
@@ -102,6 +103,16 @@ def test_trees_tell_a_copy_from_the_reference(tables: ModuleType) -> None:
     member, other, reference = (Rows.of(tables.population(400, rng).records) for _ in range(3))
     scores = [_told_apart(rows, reference, member, stream(0, "trees")) for rows in (member, other)]
     assert scores[0].mean() > scores[1].mean() + 0.5
+
+
+def test_trees_read_numbers_of_any_size(tables: ModuleType) -> None:
+    """A power of two changes no digit, so the trees are the same."""
+    rng = np.random.default_rng(2)
+    rows, reference, synthetic = (Rows.of(tables.population(100, rng).records) for _ in range(3))
+    plain = _told_apart(rows, reference, synthetic, stream(0, "trees"))
+    for power in (-900, 900):
+        scaled = [replace(table, values=np.ldexp(table.values, power)) for table in (rows, reference, synthetic)]
+        assert np.array_equal(_told_apart(*scaled, stream(0, "trees")), plain)
 
 
 def test_focal_columns_are_counted(tables: ModuleType) -> None:
