@@ -14,6 +14,7 @@ import re
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,21 @@ def _released(synthetic: Path, schema: Schema) -> Schema:
 
 def _check_apart(train: RawRows, control: RawRows) -> None:
     """Refuses files that share a person: then the control is none."""
-    if train.unit_ids is not None and control.unit_ids is not None and set(train.unit_ids) & set(control.unit_ids):
-        raise UsageError("the same unit stands in --train and --control: split the table by unit, not by row")
+    if train.unit_ids is not None and control.unit_ids is not None:
+        mine, theirs = ({_who(unit) for unit in set(ids)} for ids in (train.unit_ids, control.unit_ids))
+        if mine & theirs:
+            raise UsageError(
+                "the same unit stands in --train and --control (a number is the same however it is written): split the "
+                "table by unit, not by row"
+            )
+
+
+_NUMBER = re.compile(rb"\s*[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,4})?\s*")
+
+
+def _who(unit: bytes) -> bytes | Decimal:
+    """The same for all ways to write an id: one file may have gone through a program that made 7.0 of 007."""
+    return Decimal(unit.decode()) if _NUMBER.fullmatch(unit) else unit.strip()
 
 
 def _item(result: attacks.AttackResult) -> dict[str, Any]:
