@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -41,6 +41,7 @@ from attacks.neighbours import Pair, worst_cases
 from attacks.one_run import OneRunResult, audit_one_run
 from attacks.shadow import FEWEST_FITS as FEWEST_OF_RECORDS
 from attacks.shadow import Method, ShadowResult, audit_records
+from attacks.shadow_game import Reason
 from dpsynth import OperationError, Records, Schema, Table, Trial, UsageError, attack_generator, read_for_attack
 
 if TYPE_CHECKING:
@@ -168,12 +169,15 @@ class Audit:
         claim: What it promised.
         plan: What was played.
         items: What came out, in the order of the plan.
+        persons: How many real persons were attacked, shown to leak, and beyond the claim, by why they were chosen; empty
+            without real rows. Class P3.
     """
 
     generator: str
     claim: Claim
     plan: Plan
     items: tuple[AuditItem, ...]
+    persons: Mapping[Reason, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Status:
@@ -204,6 +208,7 @@ class Audit:
             "fits": dict(self.plan.fits),
             "left_out": list(self.plan.left_out),
             "audits": [item.to_json() for item in self.items],
+            "persons": {reason: dict(counts) for reason, counts in self.persons.items()},
         }
 
 
@@ -306,9 +311,11 @@ def audit_generator(
     for number, pair in enumerate(pairs):
         items += _worst_case(generator, pair, probes[pair.name], plan, (seed, number), progress)
     items += _one_run(generator, plan, rows, (seed, len(pairs)), progress)
+    persons: Mapping[Reason, Mapping[str, int]] = {}
     if frame is not None:
-        items += _records(generator, frame, plan, seed, progress)
-    return Audit(generator=generator.name, claim=claim, plan=plan, items=tuple(items))
+        found, persons = _records(generator, frame, plan, seed, progress)
+        items += found
+    return Audit(generator=generator.name, claim=claim, plan=plan, items=tuple(items), persons=persons)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,8 +405,14 @@ def _every_tenth(progress: Tell, what: str, fits: int) -> Callable[[int], None]:
     return tell
 
 
-def _records(generator: Generator, frame: pd.DataFrame, plan: Plan, seed: int, progress: Tell) -> list[AuditItem]:
-    """The most exposed persons of a real table, each in or out by a coin: an item for each way to attack them."""
+def _records(
+    generator: Generator, frame: pd.DataFrame, plan: Plan, seed: int, progress: Tell
+) -> tuple[list[AuditItem], Mapping[Reason, Mapping[str, int]]]:
+    """The most exposed persons of a real table, each in or out by a coin.
+
+    Returns:
+        An item for each way to attack them, and counts of persons by why they were chosen.
+    """
     fits, claim = plan.fits[RECORDS], claim_of(generator)
 
     def played(who: Generator, what: str) -> ShadowResult:
@@ -417,11 +430,11 @@ def _records(generator: Generator, frame: pd.DataFrame, plan: Plan, seed: int, p
     result = played(generator, "attacking real persons")
     control = played(copying(generator.schema, rows=probe, seed=(seed, 3)), "attacking them where rows are copied")
     if not result.conclusive:
-        return [_judged_records(result, control, None, method, plan) for method in result.methods]
+        return [_judged_records(result, control, None, method, plan) for method in result.methods], result.counts()
     everybody = Table.encode(read_for_attack(frame, generator.schema).records).codes
     column = one_column(generator.schema, everybody, rows=probe, seed=(seed, 3))
     weak = played(column, f"attacking them for {WEAK_LEAK}")
-    return [_judged_records(result, control, weak, method, plan) for method in result.methods]
+    return [_judged_records(result, control, weak, method, plan) for method in result.methods], result.counts()
 
 
 def _probed_rows(generator: Generator, frame: pd.DataFrame) -> int:

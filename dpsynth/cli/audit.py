@@ -216,4 +216,6 @@ def _tell(found: Audit | None, measured: SelfTest | None) -> None:
         say(f"dpsynth: left out: {', '.join(found.plan.left_out)}")
     for item in found.items:
         show(f"{item.id}: {item.sentence}")
+    for reason, counts in found.persons.items():
+        show(f"{reason} persons: {', '.join(f'{what} {count}' for what, count in counts.items())}")
     show(found.verdict if found.verdict != "pass" else "pass: not contradicted")

@@ -262,10 +262,14 @@ def test_real_persons_are_attacked_with_data(case: Any) -> None:
     assert found["class"] == "P3"
     assert {item["class"] for item in found["audits"]} == {"P0", "P3"}
     assert any(item["id"].startswith("records.") for item in found["audits"])
+    assert set(found["persons"]) == {"isolated", "extreme", "rare"}
+    assert sum(counts["targets"] for counts in found["persons"].values()) == 10
+    assert all(counts["beyond the claim"] == 0 for counts in found["persons"].values())
     assert stat.S_IMODE(os.stat(out).st_mode) == 0o600
     assert "p17" not in case.stdout + case.stderr
     assert audit(case, *words, epsilon=2, fits=200) in (0, 4)
     assert "as private as the data" in case.stderr
+    assert "\nisolated persons: targets " in case.stdout
     assert case.extract().charged_nano == 0
 
 
