@@ -35,6 +35,7 @@ IntVector: TypeAlias = npt.NDArray[np.int64]
 FloatVector: TypeAlias = npt.NDArray[np.float64]
 Make: TypeAlias = Callable[[ReviewSample, Records, Rng], Records]
 Setting: TypeAlias = Callable[[ReviewSample, Records, Rng], tuple[ReviewSample, Records]]
+Sets: TypeAlias = tuple[tuple[str, ...], ...]
 
 OUTLIERS = 30
 TIMES = 10  # as many rows as were fitted, for generators that are asked for too many
@@ -42,6 +43,10 @@ TIMES = 10  # as many rows as were fitted, for generators that are asked for too
 
 def _unchanged(sample: ReviewSample, fresh: Records, rng: Rng) -> tuple[ReviewSample, Records]:
     return sample, fresh
+
+
+def _untold(sample: ReviewSample) -> Sets:
+    return ()
 
 
 def _any_schema(schema: Schema) -> bool:
@@ -59,6 +64,7 @@ class Planted:
             the fresh rows have.
         setting: How sample and fresh rows are changed beforehand.
         applies: Whether a schema has the columns it takes.
+        focal: The sets of columns that it counted, where the attacker is told.
     """
 
     id: str
@@ -66,6 +72,7 @@ class Planted:
     make: Make
     setting: Setting = _unchanged
     applies: Callable[[Schema], bool] = _any_schema
+    focal: Callable[[ReviewSample], Sets] = _untold
 
     def __call__(self, sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
         return self.make(sample, fresh, rng)
@@ -228,8 +235,19 @@ def tree_model(rows: Records, number: int, rng: Rng) -> Records:
     return from_cells(rows, dependence.twin(number, rng)[:, places], rng)
 
 
+def tree_edges(rows: Records) -> Sets:
+    """The pairs of columns whose marginals `tree_model` takes."""
+    names = sorted(rows.schema.names)
+    tree = Dependence.of(Rows.of(rows).cells).tree(range(len(names)))
+    return tuple((names[a], names[b]) for a, b in tree)
+
+
 def _tree(times: int) -> Make:
     return lambda sample, fresh, rng: tree_model(sample.fit.records, times * len(sample.fit.records), rng)
+
+
+def _edges(sample: ReviewSample) -> Sets:
+    return tree_edges(sample.fit.records)
 
 
 def _between(neighbours: int) -> Make:
@@ -443,6 +461,12 @@ LEAKS = _listed(
         applies=_has_block,
     ),
     Planted(id="B10", title=f"a tree of exact marginals, {TIMES} times as many rows as fitted", make=_tree(TIMES)),
+    Planted(
+        id="B10 focal",
+        title="the same, and the attacker knows which pairs of columns the tree took",
+        make=_tree(TIMES),
+        focal=_edges,
+    ),
     Planted(id="B11", title="rows between a fitted row and its nearest other", make=_between(1)),
     Planted(id="B11 5", title="rows between a fitted row and one of its five nearest others", make=_between(5)),
     Planted(id="B15", title="fresh rows, without those nearest to fitted ones", make=_filtered),

@@ -29,6 +29,7 @@ from attacks.canary import CONFIDENCE as AUDIT_CONFIDENCE
 from attacks.canary import Claim, play
 from attacks.distances import one_thread
 from attacks.intervals import Interval, clopper_pearson
+from attacks.membership import Membership
 from attacks.neighbours import worst_cases
 from attacks.one_run import contradicted, guesses_for
 from attacks.people import People, Rows
@@ -178,7 +179,9 @@ class Power:
 
 
 @one_thread
-def results_on(sample: ReviewSample, synthetic: Records, *, seed: int = 0) -> tuple[AttackResult, ...]:
+def results_on(
+    sample: ReviewSample, synthetic: Records, *, focal: Sequence[tuple[str, ...]] = (), seed: int = 0
+) -> tuple[AttackResult, ...]:
     """What `run_suite` finds, without its positive controls, baselines and notes: half the time.
 
     Which attacks show a leak is the same (a test compares them); attacks that cannot be run are left out.
@@ -191,6 +194,8 @@ def results_on(sample: ReviewSample, synthetic: Records, *, seed: int = 0) -> tu
     results = []
     for name, attack in ATTACKS.items():
         asked, table = (people, released) if name in WHOLE else (few, fewer)
+        if isinstance(attack, Membership):
+            attack = replace(attack, focal=tuple(focal))
         found = attack.run(asked, table, rng=stream(seed, name))
         if found.gap is not None:
             continue
@@ -319,7 +324,8 @@ def measure_power(
         sample, fresh = _drawn(population, sizes, wanted, stream(seed, "power", str(run)))
         coins = stream(seed, "power", str(run), one.id)
         sample, fresh = one.setting(sample, fresh, coins)
-        return results_on(sample, one(sample, fresh, coins), seed=seed + run), len(fresh)
+        results = results_on(sample, one(sample, fresh, coins), focal=one.focal(sample), seed=seed + run)
+        return results, len(fresh)
 
     counted = {one.id: Counter[str]() for one, _ in planted}
     seen, listed, longest = Counter[str](), Counter[str](), 0

@@ -48,7 +48,8 @@ PAGE = ROOT / "docs" / "audit-validation.md"
 KEPT = RESULTS / "validation" / "peers.jsonl"
 SCRIPTS = HERE / "audit_peers"
 PEERS = ("anonymeter", "sdmetrics", "syntheval")
-NOT_FOR_PEERS = ("B2 cells", "B11 5", "B16", "B7 isolated")  # nearly the same as others in the list, or too large
+FOCAL = ("B10 focal",)  # the attacker knows what was counted
+NOT_FOR_PEERS = ("B2 cells", "B11 5", "B16", "B7 isolated", *FOCAL)  # nearly as others in the list, or too large
 CALIBRATION = "G1"
 
 POWER, LEVEL = 0.95, 0.01
@@ -58,6 +59,7 @@ BARS = {
     **dict.fromkeys(("B11 5", "B15"), POWER),
     "B7 isolated": 0.5,
 }
+AREA = 0.6  # bar of the mean AUC by the measured columns for "B10 focal"
 TIMES = {"B7 isolated": 3}
 """Times as many persons. The most exposed of ten persons can rank first among n persons held back: ten chances in n + 1,
 which times the number of attacks has to stay below 0.05."""
@@ -70,8 +72,9 @@ REMARKS = {
     "B7 isolated": "with three times as many persons, the fewest for which a rank can pass the correction",
     "B7b random": "no statistic of one table can see it; listed, and seen by many fits",
     "B7b extreme": "the same",
-    "B10": "no bar in this suite without its focal columns",
-    "B16": "like B10, a tenth of the rows",
+    "B10": "no bar in this suite without its focal columns; mean AUC {auc:.3f}",
+    **dict.fromkeys(FOCAL, "mean AUC by the measured columns {auc:.3f}"),
+    "B16": "like B10, a tenth of the rows; mean AUC {auc:.3f}",
     "B18": "not a leak of fitted persons: a contaminated control, which exact match says",
 }
 OWN = ("G3 mst 0.5", "G3 mst 1")
@@ -116,11 +119,15 @@ def ours(job: tuple[str, int], persons: int) -> Line:
     if name.startswith("G3"):
         _, synthesizer, epsilon = name.split()
         sample, _, _ = case(HONEST["G1"], 10_000 + seed, persons)
-        table = released(sample, synthesizer, float(epsilon))
+        table, focal = released(sample, synthesizer, float(epsilon)), ()
     else:
-        sample, table, _ = case({**LEAKS, **HONEST}[name], seed, persons)
+        planted = {**LEAKS, **HONEST}[name]
+        sample, table, _ = case(planted, seed, persons)
+        focal = planted.focal(sample)
     begin = time.perf_counter()
-    results = results_on(sample, table, seed=seed)
+    results = results_on(sample, table, focal=focal, seed=seed)
+    measures = next((result.measures for result in results if result.id == "membership"), {})
+    area = measures.get("AUC, measured columns, best row", measures.get("AUC, combined"))
     return {
         "case": name,
         "seed": seed,
@@ -128,7 +135,7 @@ def ours(job: tuple[str, int], persons: int) -> Line:
         "listed": lists_a_row(results),
         "warned": any("control" in result.note for result in results),
         "p": {result.id: result.p_value for result in results},
-        "auc": next((r.measures["AUC, combined"].estimate for r in results if "AUC, combined" in r.measures), None),
+        "auc": math.nan if area is None else area.estimate,
         "seconds": time.perf_counter() - begin,
     }
 
@@ -324,11 +331,12 @@ def _ours_bad(by_case: dict[str, list[Line]]) -> str:
         seen, bar = sum(bool(line["seen"]) for line in found), BARS.get(name)
         verdict = "" if bar is None else f"{bar:g}: {met(seen, len(found), bar)}"
         listed = sum(line["listed"] for line in found)
-        remark = REMARKS.get(name, "")
+        auc = np.mean([line["auc"] for line in found])
+        remark = REMARKS.get(name, "").format(auc=auc)
         if name == "B18":
             remark += f" ({sum(line['warned'] for line in found)} of {len(found)})"
-        if name in ("B10", "B16"):
-            remark += f"; mean AUC {np.mean([line['auc'] for line in found]):.3f}"
+        if name == "B10 focal":
+            remark += f"; bar {AREA:g}: {'met' if auc >= AREA else '**missed**'}"
         rows.append(
             f"| {name} | {planted.title} | {share(seen, len(found))} | {verdict} | {listed} of {len(found)} | {remark} |"
         )
