@@ -242,8 +242,11 @@ def tree_edges(rows: Records) -> Sets:
     return tuple((names[a], names[b]) for a, b in tree)
 
 
-def _tree(times: int) -> Make:
-    return lambda sample, fresh, rng: tree_model(sample.fit.records, times * len(sample.fit.records), rng)
+def _tree(times: float) -> Make:
+    def make(sample: ReviewSample, fresh: Records, rng: Rng) -> Records:
+        return tree_model(sample.fit.records, math.ceil(times * len(sample.fit.records)), rng)
+
+    return make
 
 
 def _edges(sample: ReviewSample) -> Sets:
@@ -470,7 +473,20 @@ LEAKS = _listed(
     Planted(id="B11", title="rows between a fitted row and its nearest other", make=_between(1)),
     Planted(id="B11 5", title="rows between a fitted row and one of its five nearest others", make=_between(5)),
     Planted(id="B15", title="fresh rows, without those nearest to fitted ones", make=_filtered),
-    Planted(id="B16", title="a tree of exact marginals, as many rows as fitted", make=_tree(1)),
+    *(
+        Planted(
+            id=f"B16 {dose}",
+            title=f"the same tree and attacker as B10 focal, {rows} rows as fitted",
+            make=_tree(times),
+            focal=_edges,
+        )
+        for dose, rows, times in (
+            ("n/2", "half as many", 0.5),
+            ("n", "as many", 1),
+            ("4n", "4 times as many", 4),
+            ("16n", "16 times as many", 16),
+        )
+    ),
     Planted(
         id="B18",
         title="a copy of the persons held back",
