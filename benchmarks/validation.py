@@ -35,7 +35,7 @@ from scipy import stats
 
 from attacks import ATTACKS
 from attacks.intervals import clopper_pearson
-from attacks.planted import HONEST, LEAKS, Planted
+from attacks.planted import HONEST, LEAKS, Planted, Sets
 from attacks.power import lists_a_row, results_on
 from benchmarks.run import HERE, ONE_THREAD, RESULTS, python_of
 from benchmarks.run import PEERS as PINS
@@ -76,7 +76,7 @@ REMARKS = {
     **dict.fromkeys(FOCAL, "mean AUC by the measured columns {auc:.3f}"),
     "B18": "not a leak of fitted persons: a contaminated control, which exact match says",
 }
-OWN = ("G3 mst 0.5", "G3 mst 1")
+OWN = tuple(f"G3 {name} {epsilon}" for name in ("independent", "mst", "aim", "wide") for epsilon in ("0.5", "1"))
 PIPELINE = {
     "B12": ("categories and bounds taken from the data", "tests/statistical/attacking/test_canary.py"),
     "B13": ("noise / 10, forgotten composition, wrong sensitivity", "tests/statistical/attacking/test_canary.py"),
@@ -102,14 +102,16 @@ def case(planted: Planted, seed: int, persons: int) -> tuple[ReviewSample, Recor
     return sample, planted(sample, fresh, rng), fresh
 
 
-def released(sample: ReviewSample, synthesizer: str, epsilon: float) -> Records:
-    """G3: rows of our own engine, fitted to the fit side with its whole pipeline."""
+def released(sample: ReviewSample, synthesizer: str, epsilon: str) -> tuple[Records, Sets]:
+    """G3: rows of our own engine, fitted to the fit side with its whole pipeline, and the sets of columns it measured."""
     from dpsynth import Rehearsal
 
     schema = sample.fit.records.schema
-    rehearsal = Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta=1e-6, rows=len(sample.fit.records))
-    rows = rehearsal.run(sample.fit.records.to_frame()).rows
-    return Records(schema, dict(rows.columns))
+    rehearsal = Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta="1e-6")
+    trial = rehearsal.run(sample.fit.records.to_frame())
+    names = [*schema.names, *(schema.names[made.column] for made in trial.coarse)]
+    sets = {tuple(sorted({names[column] for column in m.columns})) for m in trial.measurements}
+    return Records(schema, dict(trial.rows.columns)), tuple(sorted(columns for columns in sets if len(columns) > 1))
 
 
 def ours(job: tuple[str, int], persons: int) -> Line:
@@ -118,7 +120,7 @@ def ours(job: tuple[str, int], persons: int) -> Line:
     if name.startswith("G3"):
         _, synthesizer, epsilon = name.split()
         sample, _, _ = case(HONEST["G1"], 10_000 + seed, persons)
-        table, focal = released(sample, synthesizer, float(epsilon)), ()
+        table, focal = released(sample, synthesizer, epsilon)
     else:
         planted = {**LEAKS, **HONEST}[name]
         sample, table, _ = case(planted, seed, persons)

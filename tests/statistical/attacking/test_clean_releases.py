@@ -15,6 +15,7 @@ from scipy import stats
 from attacks import ATTACKS, run_suite
 from attacks.base import AttackResult
 from attacks.power import results_on
+from benchmarks.validation import released
 from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema
 
 HONEST = ("G1", "G2", "G4", "G5", "G6 few control", "G6 few fit", "G7", "G8")
@@ -48,6 +49,42 @@ def test_fresh_persons_with_several_rows_are_no_leak(tables: ModuleType) -> None
     sample, fresh = tables.split(tables.population(600, rng, rows=4), rng), tables.population(300, rng, rows=4).records
     only = ("exact_match", "nearest_record", "linkage", "attribute_inference")
     assert not tables.leaks(tables.found(sample, fresh, only=only), of=len(ATTACKS))
+
+
+# ---- our own releases ---------------------------------------------------------------------------------------------
+
+TABLES, ALARMS = 4, 3
+"""Of 4 honest tables 3 or more are accused with a chance of 5e-4."""
+
+
+def accused(tables: ModuleType, synthesizer: str, epsilon: str) -> int:
+    """Of how many releases of our own something is said to leak, by attackers who know which columns were measured."""
+    found = 0
+    for seed in range(TABLES):
+        rng = np.random.default_rng(40 + seed)
+        sample = tables.split(tables.population(600, rng), rng)
+        rows, focal = released(sample, synthesizer, epsilon)
+        found += any(result.leak for result in results_on(sample, rows, focal=focal, seed=seed))
+    return found
+
+
+@pytest.mark.parametrize("epsilon", ["0.5", "1"])
+@pytest.mark.parametrize("synthesizer", ["independent", "mst", "aim", "wide"])
+@pytest.mark.usefixtures("seeded_noise")
+def test_our_own_releases_are_no_leak(tables: ModuleType, synthesizer: str, epsilon: str) -> None:
+    """G3: the whole pipeline. A correct suite and engine fail each of these with a chance of 5e-4."""
+    assert accused(tables, synthesizer, epsilon) < ALARMS
+
+
+@pytest.mark.parametrize("synthesizer", ["mst", "wide"])
+@pytest.mark.usefixtures("seeded_noise")
+def test_our_own_releases_that_promise_nothing_are_a_leak(tables: ModuleType, synthesizer: str) -> None:
+    """The test above can fail."""
+    assert accused(tables, synthesizer, "1000") >= ALARMS
+
+
+def test_the_number_of_alarms_is_what_it_says() -> None:
+    assert stats.binom.sf(ALARMS - 1, TABLES, 0.05) < 5e-4
 
 
 @pytest.mark.parametrize("control", [1 / 6, 5 / 6])
