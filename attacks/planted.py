@@ -493,8 +493,8 @@ LEAKS = _listed(
         make=lambda sample, fresh, rng: sample.control.records,
     ),
 )
-"""The bad generators of attacks.md 4.1 that one table shows. B12 to B14 are faults of a program: many fits show them.
-B17, the same person on both sides, is refused before any attack starts."""
+"""The bad generators of attacks.md 4.1 that one table shows. B12 to B14, and B15 in other forms than a filter, are faults
+of a program: many fits show them. B17, the same person on both sides, is refused before any attack starts."""
 
 HONEST = _listed(
     Planted(id="G1", title="fresh rows of the population", make=_fresh),

@@ -1,4 +1,4 @@
-"""Classic mistakes, planted in the mechanisms of this process for as long as a `with` block lasts.
+"""Classic mistakes, planted in the mechanisms or rehearsals of this process for as long as a `with` block lasts.
 
 They exist so that audits can be seen to catch them (`tests/statistical/attacking/`, `benchmarks/certified.py`). Each
 leaves what is stated alone, costs and sigmas, and changes what is done: so no book notices.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth import DiscreteGaussian, PrivacyUnit
+from dpsynth import DiscreteGaussian, PrivacyUnit, Records, Rehearsal, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IntArray = npt.NDArray[np.int64]
 Draw = Callable[[DiscreteGaussian, IntArray, Any], IntArray]
@@ -107,3 +111,44 @@ def per_row(max_rows: int) -> AbstractContextManager[Any]:
 def rows_not_bounded() -> AbstractContextManager[Any]:
     """All rows of a person are used."""
     return mock.patch("dpsynth.split.bounded", lambda ids, content, **_: np.ones(len(ids), dtype=bool))
+
+
+# ---- after the noise ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _afterwards(change: Callable[[Records, pd.DataFrame], Records]) -> Iterator[None]:
+    """Rehearsals change their synthetic rows with a look at the real ones."""
+    honest = Rehearsal.run
+
+    def run(rehearsal: Rehearsal, frame: pd.DataFrame) -> Trial:
+        trial = honest(rehearsal, frame)
+        return replace(trial, rows=change(trial.rows, frame))
+
+    with mock.patch.object(Rehearsal, "run", run):
+        yield
+
+
+def clipped_to_the_data() -> AbstractContextManager[None]:
+    """No synthetic number is larger than the largest real one of its column."""
+
+    def change(rows: Records, frame: pd.DataFrame) -> Records:
+        numbers = [column.name for column in rows.schema.modelled if column.is_numeric]
+        clipped = {name: np.minimum(rows.columns[name], float(frame[name].max())) for name in numbers}
+        return Records(rows.schema, {**rows.columns, **clipped})
+
+    return _afterwards(change)
+
+
+def rare_dropped(fewest: int) -> AbstractContextManager[None]:
+    """No synthetic row has a category that fewer than so many real rows have."""
+
+    def change(rows: Records, frame: pd.DataFrame) -> Records:
+        keep = np.ones(len(rows), dtype=bool)
+        for column in rows.schema.modelled:
+            if not column.is_numeric:
+                counts = frame[column.name].value_counts().reindex(column.labels, fill_value=0).to_numpy()
+                keep &= counts[rows.columns[column.name]] >= fewest
+        return rows.take(keep)
+
+    return _afterwards(change)

@@ -81,6 +81,7 @@ PIPELINE = {
     "B12": ("categories and bounds taken from the data", "tests/statistical/attacking/test_canary.py"),
     "B13": ("noise / 10, forgotten composition, wrong sensitivity", "tests/statistical/attacking/test_canary.py"),
     "B14": ("a fixed seed, noise used twice", "tests/unit/test_randomness.py"),
+    "B15": ("a look at the real rows after the noise", "tests/statistical/attacking/test_canary.py"),
     "B17": ("the same person on both sides", "tests/end_to_end/test_release_commands.py"),
 }
 
