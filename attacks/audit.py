@@ -42,6 +42,7 @@ from attacks.one_run import OneRunResult, audit_one_run
 from attacks.shadow import FEWEST_FITS as FEWEST_OF_RECORDS
 from attacks.shadow import Method, ShadowResult, audit_records
 from attacks.shadow_game import Reason
+from attacks.staging import Finder, OnStage, staged
 from dpsynth import OperationError, Records, Schema, Table, Trial, UsageError, attack_generator, read_for_attack
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Plan:
 
     Args:
         fits: Fits by game.
-        left_out: Games that the user left out.
+        left_out: Games that the user left out; "noisy_counts", if nobody can read them because discovery makes their cells.
         errors: How likely a true claim may be to fail, by game.
         attackers: How many share the error of one worst-case game.
     """
@@ -261,7 +262,7 @@ def plan_of(
 
 def attackers_of(generator: Generator, pair: Pair) -> dict[str, Any]:
     """Who attacks a worst-case game: our own generators show their noisy counts, all show their rows."""
-    rows = {"rows": Conjunctions(pair)}
+    rows = {"rows": Finder(pair) if isinstance(generator, OnStage) else Conjunctions(pair)}
     return rows if generator.cost is None else {"noisy_counts": NoisyCounts(pair), **rows}
 
 
@@ -283,7 +284,7 @@ def audit_generator(
     seed: int = 0,
     progress: Tell = lambda stage: None,
 ) -> Audit:
-    """Plays the whole plan.
+    """Plays the whole plan; where the schema leaves columns to discover, on a stage of made-up values (`staging`).
 
     Args:
         fits: Runs of the generator, over all games together; two more a game look whether it runs at all.
@@ -295,15 +296,20 @@ def audit_generator(
         progress: Told how far it is, in words that quote no private number.
     Raises:
         UsageError: too few fits, or a game to leave out that there is not.
+        IncompleteSchema: there are real rows, and their schema leaves something to discover.
         OperationError: the generator failed.
     """
+    if frame is not None:
+        generator.schema.require_closed()
+    unread = ["noisy_counts"] if generator.schema.is_open else []
+    generator = staged(generator)
     pairs, left_out = games_of(generator.schema, rows=rows, skip=skip)
     plan = plan_of(
         pairs,
         fits=fits,
         with_counts=generator.cost is not None,
         with_records=frame is not None,
-        left_out=left_out,
+        left_out=left_out + unread,
     )
     claim = claim_of(generator)
     probes = {pair.name: _probed(generator, pair, progress) for pair in pairs}

@@ -16,6 +16,7 @@ from attacks.audit import ROWS, Audit, audit_generator, games_of, plan_of
 from attacks.canary import Claim
 from attacks.generators import Generator, claim_of
 from attacks.selftest import RUNS, SelfTest, self_test
+from attacks.staging import stage_for, staged
 from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
 from dpsynth.cli.options import check_new, write_result
 from dpsynth.cli.talk import progress, say, show, show_json, stoppable
@@ -98,14 +99,15 @@ def audit(
     if data is not None:
         reading.check_header(data, schema)
     schema.require_complete()
-    schema.require_closed()
+    if data is not None or synthesizer is None:
+        schema.require_closed()
     generator = (
         _generator(synthesizer, command, schema, epsilon, delta, rows=rows, with_data=data is not None, timeout=timeout)
         if with_generator
         else None
     )
-    claim = _claim(epsilon, delta) if generator is None else claim_of(generator)
-    pairs, left_out = games_of(schema, skip=skip)
+    claim = _claim(epsilon, delta) if generator is None else claim_of(staged(generator))
+    pairs, left_out = games_of(stage_for(schema), skip=skip)
     plan = None
     if fits is not None:
         plan = plan_of(
@@ -118,7 +120,7 @@ def audit(
             frame = None if read is None else frame_of(read, schema)
             found = audit_generator(generator, fits=fits, frame=frame, skip=skip, seed=seed, progress=tell)
         if selftest:
-            population = schema if read is None else persons_of(read)
+            population = stage_for(schema) if read is None else persons_of(read)
             measured = self_test(
                 population, claim, plan, persons=persons, rows=rows, runs=runs, seed=seed, progress=tell
             )

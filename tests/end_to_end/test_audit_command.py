@@ -293,6 +293,18 @@ def test_a_self_test_says_what_would_be_seen(small: Any) -> None:
     assert measured["selftest.factor 100"]["status"] == "pass"
 
 
+@pytest.mark.slow
+def test_discovery_is_audited_with_the_rest(small: Any) -> None:
+    small.schema.write_text(SMALL.replace('["x", "y", "z"]', '"discover"'), encoding="utf-8")
+    assert audit(small, "--synthesizer", "independent", "--json", fits=170) in (0, 4)
+    found = json.loads(small.stdout)
+    assert (found["class"], found["left_out"]) == ("P0", ["noisy_counts"])
+    assert set(items(small)) == {"worst_case.alone.rows", "worst_case.nobody_else.rows", "one_run.rows"}
+    assert audit(small, "--command", shell(small, 'cp "$2" "${14}"')) == 7
+    assert "to discover" in small.stderr
+    assert audit(small, "--synthesizer", "independent", "--data", small.data) in (2, 7)
+
+
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
 
