@@ -214,8 +214,11 @@ def test_attack_command_on_files(case, table_rows) -> None:  # type: ignore[no-u
     found = json.loads(case.stdout)
     assert found["verdict"] == "fail"
     assert all(item["class"] == "P3" for item in found["attacks"])
-    assert case("attack", "--train", case.folder / "train.csv", "--control", case.folder / "train.csv", "--schema", case.schema,
+    # B17: one fitted person among those held back
+    (case.folder / "mixed.csv").write_text(header + "\n".join([*control, fit[0]]) + "\n")
+    assert case("attack", "--train", case.folder / "train.csv", "--control", case.folder / "mixed.csv", "--schema", case.schema,
                 "--synthetic", case.folder / "leaky.csv") == 2  # fmt: skip
+    assert "the same unit stands in --train and --control" in case.stderr
 
 
 def test_ledger_commands(case) -> None:  # type: ignore[no-untyped-def]

@@ -111,7 +111,7 @@ def _try_in_child(uses: list[Callable[[], object]], answers: Any) -> None:
 def test_a_forked_child_gets_nothing_and_the_parent_goes_on(
     make_schema: Any, make_frame: Any, open_curator: Any
 ) -> None:
-    """Two processes that share a source would add the same noise twice."""
+    """B14: two processes that share a source would add the same noise twice."""
     rng, curator = SystemRng(), _curator(make_schema, make_frame, open_curator)
     noise = DiscreteGaussian(sigma_squared=Fraction(9))
     uses: list[Callable[[], object]] = [
@@ -187,7 +187,7 @@ def test_threads_never_see_the_same_words() -> None:
 
 
 def test_nothing_on_the_private_side_takes_a_seed() -> None:
-    """Whoever can choose or learn a seed can subtract the noise; a seeded source exists under tests/ only."""
+    """B14: whoever can choose or learn a seed can subtract the noise; a seeded source exists under tests/ only."""
     assert list(inspect.signature(SystemRng).parameters) == []
     assert list(inspect.signature(sampling_generator).parameters) == []
     with pytest.raises(TypeError):

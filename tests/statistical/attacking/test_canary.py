@@ -202,19 +202,19 @@ def reused_noise_of_one_size() -> Iterator[None]:
 
 
 FAULTS = {
-    "noise / 10": Fault(mistakes.tenth_of_the_noise, fits=FEW),
-    "a third of the sensitivity": Fault(lambda: mistakes.wrong_sensitivity(l2_squared=Fraction(1, 9))),
-    "composition forgotten": Fault(no_composition("rows"), sizes=(3, 2, 3, 2, 3), fits=400),
-    "composition forgotten, replaced persons": Fault(
+    "B13 noise / 10": Fault(mistakes.tenth_of_the_noise, fits=FEW),
+    "B13 a third of the sensitivity": Fault(lambda: mistakes.wrong_sensitivity(l2_squared=Fraction(1, 9))),
+    "B13 composition forgotten": Fault(no_composition("rows"), sizes=(3, 2, 3, 2, 3), fits=400),
+    "B13 composition forgotten, replaced persons": Fault(
         no_composition("replaced persons"), "replaced persons", sizes=(3, 2, 3, 2, 3), fits=400
     ),
-    "domain from data": Fault(mistakes.domain_from_data, which="nobody else", rho=Fraction(1, 40), fits=FEW),
-    "domain from data, replaced rows": Fault(
+    "B12 domain from data": Fault(mistakes.domain_from_data, which="nobody else", rho=Fraction(1, 40), fits=FEW),
+    "B12 domain from data, replaced rows": Fault(
         mistakes.domain_from_data, "replaced rows", "nobody else", rho=Fraction(1, 40), fits=FEW
     ),
-    "noise reused": Fault(reused_noise_of_one_size),
-    "per row, not per person": Fault(lambda: mistakes.per_row(3), "persons"),
-    "rows of a person not bounded": Fault(mistakes.rows_not_bounded, "persons", "crowd", fits=FEW),
+    "B14 noise reused": Fault(reused_noise_of_one_size),
+    "B13 per row, not per person": Fault(lambda: mistakes.per_row(3), "persons"),
+    "B13 rows of a person not bounded": Fault(mistakes.rows_not_bounded, "persons", "crowd", fits=FEW),
 }
 
 
@@ -233,6 +233,7 @@ def test_a_planted_fault_is_caught(name: str, fault: str, refits: Callable[..., 
 
 @pytest.mark.slow
 def test_half_the_sensitivity_is_caught_with_more_fits(refits: Callable[..., Refits]) -> None:
+    """B13, by a factor of 4 in rho."""
     game = refits("independent")
     with mistakes.wrong_sensitivity(l2_squared=Fraction(1, 4)):
         assert game.audit(pair_of(game.schema, "alone"), fits=800).exceeds
@@ -240,7 +241,7 @@ def test_half_the_sensitivity_is_caught_with_more_fits(refits: Callable[..., Ref
 
 @pytest.mark.slow
 def test_the_bound_on_epsilon_alone_catches_a_tenth_of_the_noise(refits: Callable[..., Refits]) -> None:
-    """The claim is epsilon 1 at delta 1e-6, without the curve behind it."""
+    """B13. The claim is epsilon 1 at delta 1e-6, without the curve behind it."""
     rho = Fraction("0.0245")
     claim = Claim.of(Cost.zcdp(rho), delta=1e-6)
     assert 0.95 < claim.epsilon < 1.05
@@ -317,7 +318,7 @@ def test_selection_with_a_hundredth_of_its_sensitivity_is_caught(name: str, refi
 
 
 def test_noise_that_repeats_is_caught(refits: Callable[..., Refits]) -> None:
-    """The same seed for every fit: whoever has two releases can subtract the noise."""
+    """B14. The same seed for every fit: whoever has two releases can subtract the noise."""
     game = refits("independent")
     pair = pair_of(game.schema, "alone")
 

@@ -85,6 +85,7 @@ def test_false_alarms_are_as_rare_as_stated(audit: Audit) -> None:
 def test_one_fit_catches_a_mistake_at_epsilon_one(
     name: str, setting: str, mistake: Callable[[], Any], audit: Audit
 ) -> None:
+    """B13, noise / 10, and B12, only cells that occur."""
     with mistake():
         results = audit(name, setting)
     result = results["noisy counts"]
