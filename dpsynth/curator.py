@@ -29,6 +29,7 @@ from dpsynth.errors import BoundToProcess, BudgetExceeded, PrivacyRefusal, UnitM
 from dpsynth.external import Program
 from dpsynth.ledger import Reservation
 from dpsynth.mechanisms.base import Columns, CycleCounts, IntArray, Measurement
+from dpsynth.mechanisms.clipping import ClippedSum, Factors
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.mechanisms.noisy_max import Forest, NoisyMax, anything
@@ -43,6 +44,7 @@ from dpsynth.throw_away import ThrowAway
 if TYPE_CHECKING:
     import pandas as pd
 
+_TOGETHER = 2048  # rows whose gradients are made at once
 _LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far below 2**63
 
 Purse: TypeAlias = Reservation | ThrowAway
@@ -111,18 +113,15 @@ class PersonBatch:
 
 
 class PersonGradients(Protocol):
-    """A question of DP-SGD: one vector a person, made from that person's own rows and coins alone."""
+    """A question of DP-SGD: one gradient a person, made from that person's own rows and coins alone."""
 
     @property
-    def size(self) -> int:
-        """Length of the vectors."""
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """Inputs and outputs of each linear layer."""
         ...
 
-    def clipped_sum(self, batch: PersonBatch, *, clip: float) -> FloatVector:
-        """The sum over persons of one vector each, whose L2 norm is at most `clip`; always finite.
-
-        One vector for all rows of a person, clipped once: a vector for each row would let a person count several times.
-        """
+    def factored(self, batch: PersonBatch) -> Factors:
+        """What went into each layer and what came back, for all rows of a person: neither clipped nor added up yet."""
         ...
 
 
@@ -141,23 +140,30 @@ class Found:
 class Training(Private):
     """A schedule of noisy steps that was paid for in full before the first; `Curator.train` makes it.
 
-    Privacy: each step takes every person by a fresh coin, and adds noise to a sum that one person moves by at most
-    `clip`. Coins follow no order that means anything: they are independent and alike, so who else is there does not
-    change how anybody's fall.
+    Privacy: each step takes every person by a fresh coin, clips one gradient each to `clip`, adds them up exactly, and adds
+    noise: all of it here, whatever the question returns. Coins follow no order that means anything: they are independent
+    and alike, so who else is there does not change how anybody's fall. Not enforced here: that a question makes a
+    person's gradient from nobody else's rows, to the last bit, and that it keeps nothing of what it is shown.
     """
 
     def __init__(self, rows: _Rows, mechanism: SampledGaussian, reservation: Purse, *, rng: Rng) -> None:
         super().__init__()
         self._rows, self._reservation, self._rng = rows, reservation, rng
-        self.mechanism = mechanism
+        self._mechanism = mechanism
         self._left = mechanism.steps
         self._lock = Lock()
+
+    @property
+    def mechanism(self) -> SampledGaussian:
+        """What was paid for; no other takes its place."""
+        return self._mechanism
 
     def noisy_sum(self, question: PersonGradients) -> FloatVector:
         """The next step: the sum over a fresh Poisson batch, with noise.
 
         Raises:
             BudgetExceeded: all steps were taken.
+            TypeError: the question did not return factors of its layers.
         """
         self._here()
         self._reservation.require_started()
@@ -165,11 +171,20 @@ class Training(Private):
             if self._left == 0:
                 raise BudgetExceeded("all steps that were paid for are taken: plan more of them beforehand")
             self._left -= 1
-        chosen = np.flatnonzero(self.mechanism.batch(len(self._rows), rng=self._rng))
-        total = np.zeros(question.size)
-        if len(chosen):
-            total += question.clipped_sum(self._rows.batch(chosen, rng=self._rng), clip=self.mechanism.clip)
-        return self.mechanism.add_noise(total, rng=self._rng)
+        chosen = np.flatnonzero(self._mechanism.batch(len(self._rows), rng=self._rng))
+        batch = self._rows.batch(chosen, rng=self._rng)
+        total = clipped_sum(question, batch, clip=self._mechanism.clip)
+        return self._mechanism.add_noise(total, rng=self._rng)
+
+
+def clipped_sum(question: PersonGradients, batch: PersonBatch, *, clip: float) -> FloatVector:
+    """The sum of one gradient a person, clipped to `clip`, without noise: private."""
+    total = ClippedSum(question.shapes, clip=clip)
+    size = max(1, _TOGETHER // batch.codes.shape[1])
+    for start in range(0, batch.persons, size):
+        part = batch.part(slice(start, start + size))
+        total.add(question.factored(part), persons=part.persons)
+    return total.value()
 
 
 class Curator(Private):
@@ -454,6 +469,8 @@ class Curator(Private):
         Privacy: one person moves the sum of a step by at most `mechanism.clip` (add/remove) or twice that (replace).
         """
         self._here()
+        if type(mechanism) is not SampledGaussian:
+            raise TypeError("steps are paid for with a SampledGaussian, and with nothing else")
         cost = mechanism.cost(neighbours=self.unit.neighbours)
         self._reservation.spend(cost, purpose="training steps")
         return Training(

@@ -20,9 +20,9 @@ import pandas as pd
 from attacks.canary import Claim
 from attacks.neighbours import Pair
 from dpsynth import Cost, Schema
-from dpsynth.curator import PersonBatch, Training
+from dpsynth.curator import PersonBatch, Training, clipped_sum
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
-from dpsynth.neural.gradients import ClippedGradients
+from dpsynth.neural.gradients import Gradients
 
 FloatVector = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def quick() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def sum_of(question: ClippedGradients, codes: npt.NDArray[np.int32], copies: int, *, clip: float) -> FloatVector:
+def sum_of(question: Gradients, codes: npt.NDArray[np.int32], copies: int, *, clip: float) -> FloatVector:
     """What these persons, each with so many copies of one row, add to a step on average over their coins."""
     if not len(codes):
         return np.zeros(question.size)
@@ -54,15 +54,15 @@ def sum_of(question: ClippedGradients, codes: npt.NDArray[np.int32], copies: int
         present=np.ones(rows.shape[:2], dtype=bool),
         coins=np.random.default_rng(7).integers(0, 2**63, len(rows)).astype(np.uint64),
     )
-    return question.clipped_sum(batch, clip=clip) / guesses
+    return clipped_sum(question, batch, clip=clip) / guesses
 
 
 @contextmanager
-def watched(look: Callable[[ClippedGradients, FloatVector, SampledGaussian], None]) -> Iterator[None]:
+def watched(look: Callable[[Gradients, FloatVector, SampledGaussian], None]) -> Iterator[None]:
     """Shows each question, its noisy sum and the mechanism, step by step."""
     honest = Training.noisy_sum
 
-    def noisy_sum(training: Training, question: ClippedGradients) -> FloatVector:
+    def noisy_sum(training: Training, question: Gradients) -> FloatVector:
         found = honest(training, question)
         look(question, found, training.mechanism)
         return found
@@ -87,7 +87,7 @@ class Game:
     def __call__(self, frame: pd.DataFrame) -> Any:
         self.along, self.sums = [], []
 
-        def look(question: ClippedGradients, found: FloatVector, mechanism: SampledGaussian) -> None:
+        def look(question: Gradients, found: FloatVector, mechanism: SampledGaussian) -> None:
             self.sums.append(found)
             self.along.append(self._along(question, found, mechanism))
 
@@ -103,7 +103,7 @@ class Game:
             coarse=(),
         )
 
-    def _along(self, question: ClippedGradients, found: FloatVector, mechanism: SampledGaussian) -> float:
+    def _along(self, question: Gradients, found: FloatVector, mechanism: SampledGaussian) -> float:
         """The log-likelihood ratio of a noisy sum, as well as it is known without the coins of the person."""
         expected = sum_of(question, self.pair.bulk, 1, clip=mechanism.clip) * float(mechanism.rate)
         mine = sum_of(question, self.pair.target[None], self.pair.counted, clip=mechanism.clip)

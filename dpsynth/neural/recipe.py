@@ -22,7 +22,7 @@ from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.models.inference import joint
 from dpsynth.models.network import Layers, NetworkModel
-from dpsynth.neural.gradients import ClippedGradients, Program, unpacked
+from dpsynth.neural.gradients import Gradients, Program, unpacked
 from dpsynth.privacy import Cap, Cost, Neighbours
 from dpsynth.randomness import attack_generator
 from dpsynth.schema import Schema
@@ -114,7 +114,7 @@ class DpSgd:
         rng, out = attack_generator(self.seed), []
         for number, (into, to) in enumerate(shapes, start=1):
             weight = rng.standard_normal((to, into)) * self.spread(number, len(shapes), into)
-            out += [weight.ravel(), np.zeros(to)]
+            out.append(np.column_stack([weight, np.zeros(to)]).ravel())
         return np.concatenate(out)
 
     def spread(self, number: int, layers: int, into: int) -> float:
@@ -197,7 +197,7 @@ class DpSgd:
 
     def _trained(self, training: Training, program: Program, progress: Progress) -> FloatVector:
         """The average of the last weights that Adam went through (Kingma and Ba 2015), on noisy sums alone."""
-        question = ClippedGradients(program, device_of(self.device))
+        question = Gradients(program, device_of(self.device))
         weights = self.first(list(program.shapes))
         mean, square, average = np.zeros_like(weights), np.zeros_like(weights), weights.copy()
         told = max(1, self.steps // 10)

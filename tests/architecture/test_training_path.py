@@ -1,6 +1,6 @@
 """No gradient of a person leaves the path that was paid for: rows, batch, clipped sum, noise, and only then a recipe.
 
-The path is `Curator.train` (charges), `Training.noisy_sum` (batch, sum, noise), `ClippedGradients` (the only gradients).
+The path is `Curator.train` (charges), `Training.noisy_sum` (batch, clipped sum, noise), `Gradients` (the only gradients).
 What is checked here is that no other code steps onto it, and what a fit does while it runs.
 """
 
@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from dpsynth import Cost
+from dpsynth import curator as door
 from dpsynth.curator import Training
 from dpsynth.neural.ardm import Ardm
-from dpsynth.neural.gradients import ClippedGradients
+from dpsynth.neural.gradients import Gradients
 from dpsynth.neural.vae import Vae
 
 ROOT = Path(__file__).parents[2]
@@ -32,13 +33,14 @@ SOURCES = {
 CURATOR, RECIPE, GRADIENTS = "dpsynth/curator.py", "dpsynth/neural/recipe.py", "dpsynth/neural/gradients.py"
 CALLERS = {
     "clipped_sum": {CURATOR},  # a sum without noise yet
+    "ClippedSum": {CURATOR},
+    "factored": {CURATOR},  # gradients before they are clipped
     "PersonBatch": {CURATOR},  # rows of persons, made nowhere else
     "everybody": {CURATOR},  # all rows of the fit side
     "noisy_sum": {RECIPE},
     "train": {RECIPE},
     "grad": {GRADIENTS},  # torch.autograd.grad
     "backward": set(),
-    "norms": set(),  # for tests alone
     "GradSampleModule": set(),
     "PrivacyEngine": set(),
 }
@@ -81,7 +83,7 @@ def test_each_step_of_the_path_is_taken_in_one_place() -> None:
 @pytest.mark.parametrize(
     "planted",
     [
-        "def peek(training, question):\n    return question.clipped_sum(training.batch(), clip=1e9)\n",
+        "def peek(training, question):\n    return clipped_sum(question, training.batch(), clip=1e9)\n",
         "def peek(loss):\n    loss.backward()\n",
         "def peek(curator):\n    return curator.store.everybody()\n",
         "from dpsynth.curator import PersonBatch\nbatch = PersonBatch(codes=1, present=2, coins=3)\n",
@@ -125,7 +127,7 @@ def test_a_fit_asks_for_sums_that_were_paid_for_and_for_nothing_else(
 ) -> None:
     """Every look at a person's gradient lies inside a noisy sum, after the charge, and each sum is of one step."""
     steps, events, purse = 5, [], book()
-    noisy, clipped, passed = Training.noisy_sum, ClippedGradients.clipped_sum, ClippedGradients._passed
+    noisy, clipped, passed = Training.noisy_sum, door.clipped_sum, Gradients._passed
 
     def watched(name: str, honest: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **words: Any) -> Any:
@@ -140,8 +142,8 @@ def test_a_fit_asks_for_sums_that_were_paid_for_and_for_nothing_else(
         events.append(purpose)
 
     monkeypatch.setattr(Training, "noisy_sum", watched("noise", noisy))
-    monkeypatch.setattr(ClippedGradients, "clipped_sum", watched("sum", clipped))
-    monkeypatch.setattr(ClippedGradients, "_passed", watched("gradient", passed))
+    monkeypatch.setattr(door, "clipped_sum", watched("sum", clipped))
+    monkeypatch.setattr(Gradients, "_passed", watched("gradient", passed))
     monkeypatch.setattr(purse, "spend", spend)
     monkeypatch.setattr("dpsynth.models.network._CALIBRATION_ROWS", 50)
     rows = np.random.default_rng(0).integers(0, 2, (40, 2)).tolist()

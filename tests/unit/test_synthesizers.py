@@ -27,7 +27,7 @@ from dpsynth.mechanisms.noisy_max import NoisyMax, anything
 from dpsynth.models.base import Model
 from dpsynth.models.graphical import GraphicalModel
 from dpsynth.models.stored import load_model
-from dpsynth.neural.gradients import ClippedGradients
+from dpsynth.neural.gradients import Gradients
 from dpsynth.privacy import Cap, Cost, PrivacyUnit
 from dpsynth.randomness import Rng
 from dpsynth.reading import read_frame
@@ -365,7 +365,7 @@ class WitnessTraining:
     witness: Witness
     training: Any
 
-    def noisy_sum(self, question: ClippedGradients) -> npt.NDArray[np.float64]:
+    def noisy_sum(self, question: Gradients) -> npt.NDArray[np.float64]:
         weights = [p.detach().numpy().copy() for layer in question._layers for p in layer.parameters()]
         return self.witness._note(asked("step", weights), self.training.noisy_sum(question))
 

@@ -24,10 +24,10 @@ from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
 from attacks.neighbours import Pair, worst_cases
 from benchmarks import mistakes
 from dpsynth import SYNTHESIZERS, Cap, Schema
-from dpsynth.curator import PersonBatch
+from dpsynth.curator import PersonBatch, clipped_sum
 from dpsynth.mechanisms.dp_sgd import SampledGaussian
 from dpsynth.neural.ardm import Ardm
-from dpsynth.neural.gradients import ClippedGradients
+from dpsynth.neural.gradients import Gradients
 from dpsynth.neural.recipe import DpSgd
 from dpsynth.neural.vae import Vae
 
@@ -140,18 +140,18 @@ def tenth_of_the_noise() -> AbstractContextManager[Any]:
 
 def clipped_by_row() -> AbstractContextManager[Any]:
     """Each row of a person clipped by itself: a person counts as often as there are rows."""
-    honest = ClippedGradients.clipped_sum
+    honest = clipped_sum
 
-    def clipped_sum(self: ClippedGradients, batch: PersonBatch, *, clip: float) -> FloatVector:
+    def by_row(question: Gradients, batch: PersonBatch, *, clip: float) -> FloatVector:
         rows = batch.present
         apart = PersonBatch(
             codes=batch.codes[rows][:, None],
             present=np.ones((int(rows.sum()), 1), dtype=bool),
             coins=np.repeat(batch.coins, rows.sum(axis=1)),
         )
-        return honest(self, apart, clip=clip)
+        return honest(question, apart, clip=clip)
 
-    return mock.patch.object(ClippedGradients, "clipped_sum", clipped_sum)
+    return mock.patch("dpsynth.curator.clipped_sum", by_row)
 
 
 def composition_forgotten() -> AbstractContextManager[Any]:
