@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +144,16 @@ def test_noise_is_calibrated_before_training_to_just_keep_the_promise(epsilon: s
     plain = SampledGaussian.for_zcdp(cap.cost.rho, **words)
     assert plain.cost(neighbours=neighbours).fits(cap.cost)
     assert plain.noise_multiplier > mine.noise_multiplier
+
+
+def test_orders_at_which_a_series_does_not_converge_are_left_out_quietly() -> None:
+    """Of little noise; such an order then has the loss without sampling, which is larger."""
+    told = mock.Mock(level=0)
+    with mock.patch.object(logging.getLogger("absl"), "handlers", [told]):
+        assert any(np.isinf(dp_sgd._sampled(Fraction(1, 4), Fraction(1, 20), [float(order) for order in ORDERS[:70]])))
+        curve = schedule("1/4", "1/20", 150).cost(neighbours="add_remove").extra
+    told.handle.assert_not_called()
+    assert all(mine <= 150 * order * 8 * NANO for mine, order in zip(curve, ORDERS, strict=True))
 
 
 def test_a_budget_that_no_noise_can_keep_is_refused() -> None:
