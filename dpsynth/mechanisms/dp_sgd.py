@@ -233,14 +233,20 @@ def _losses(
 
 
 def _sampled(noise: Fraction, rate: Fraction, orders: Sequence[float]) -> list[float]:
-    """The Renyi loss of one step at each order, one person more or less, by dp-accounting; infinite where it gives up."""
+    """The Renyi loss of one step at each order, one person more or less; infinite where an accountant gives up.
+
+    Two programs compute it, dp-accounting and Opacus, and the larger number counts: a mistake in one of them, or in a
+    version of one, must not become a mistake in a ledger.
+    """
     import dp_accounting
     from dp_accounting.rdp import RdpAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp
 
     accountant = RdpAccountant(list(orders))
     logging.getLogger("absl").addFilter(_not_of_an_order)  # a second time changes nothing
     accountant.compose(dp_accounting.PoissonSampledDpEvent(float(rate), dp_accounting.GaussianDpEvent(float(noise))))
-    return [float(loss) for loss in accountant._rdp]
+    theirs = np.atleast_1d(compute_rdp(q=float(rate), noise_multiplier=float(noise), steps=1, orders=list(orders)))
+    return [max(float(loss), float(other)) for loss, other in zip(accountant._rdp, theirs, strict=True)]
 
 
 def _not_of_an_order(record: logging.LogRecord) -> bool:

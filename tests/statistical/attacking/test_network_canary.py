@@ -116,7 +116,7 @@ def audit(open_curator: OpenCurator, make_schema: MakeSchema) -> Callable[..., C
 def test_an_honest_network_keeps_its_promise(
     name: str, max_rows: int | None, audit: Callable[..., CanaryResult]
 ) -> None:
-    result = audit(name, max_rows=max_rows)
+    result = audit(name, max_rows=max_rows, fits=2 * FITS)
     assert not result.exceeds
     assert result.conclusive
     assert result.epsilon > 0  # the attacker is no straw man

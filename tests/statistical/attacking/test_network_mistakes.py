@@ -170,7 +170,7 @@ FAULTS = {
     "domain from data": Fault(plant=mistakes.domain_from_data, attacker="empty counts"),
     "clipping left out": Fault(plant=clipping_left_out, attacker="length of the sums"),
     "a tenth of the bound": Fault(
-        plant=a_tenth_of_the_bound, attacker="along the person's gradient", claim=LARGER, fits=MORE
+        plant=a_tenth_of_the_bound, attacker="along the person's gradient", claim=LARGER, fits=2 * MORE
     ),
     "steps from the row count": Fault(
         plant=as_many_batches_as_the_table_has, attacker="number of steps", which="alone"
