@@ -14,12 +14,14 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import hypergeom
 
 from attacks import permutation
 from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, excess
 from attacks.intervals import Rate, clopper_pearson
 from attacks.people import BoolVector, Group, People, Rows, fingerprints
 
+_SOME = 10  # persons held back who are repeated: enough to say how often chance does it
 _CONTAMINATED = 0.01  # chance of so many matches of control persons, if the table has nothing to do with them
 Words = npt.NDArray[np.uint64]
 
@@ -46,9 +48,8 @@ class ExactMatch:
         both = {name: np.concatenate(sides).astype(np.float64) for name, sides in hits.items()}
         member = np.arange(fit.persons + control.persons) < fit.persons
         tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
-        names = list(both)
         copies, elsewhere = hits["values, all columns"]
-        by_chance = bool(elsewhere.any()) and tested.p_values[names.index("values, all columns")] >= ALPHA
+        by_chance = _by_chance(copies, elsewhere)
         whole = (
             hits["values, all columns but one"]
             if "values, all columns but one" in hits
@@ -80,6 +81,17 @@ def _share(hits: BoolVector) -> Measure:
         chance=0.0,
         persons=len(hits),
     )
+
+
+def _by_chance(copies: BoolVector, elsewhere: BoolVector) -> bool:
+    """Whether so many persons held back are repeated that chance repeats the fitted ones as well.
+
+    Not being able to tell is not enough: there have to be some, and not significantly fewer than among fitted persons
+    (Fisher's exact test, one-sided).
+    """
+    found, control = int(copies.sum()), int(elsewhere.sum())
+    together = len(copies) + len(elsewhere)
+    return control >= _SOME and float(hypergeom.sf(found - 1, together, len(copies), found + control)) >= ALPHA
 
 
 def _warning(copies: int, reverse: float, *, by_chance: bool) -> str:

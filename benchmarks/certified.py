@@ -88,7 +88,7 @@ PLANTED = (
         mistake="a third of the sensitivity",
         plant=lambda _: mistakes.wrong_sensitivity(l2_squared=Fraction(1, 9)),
     ),
-    Case(mistake="noise reused", plant=lambda _: mistakes.reused_noise()),
+    Case(mistake="noise reused", plant=lambda _: mistakes.reused_noise(), times=6),
     Case(mistake="per row, not per person", persons=True, plant=lambda _: mistakes.per_row(MOST_ROWS)),
     Case(
         mistake="rows of a person not bounded",

@@ -467,12 +467,14 @@ class Curator(Private):
         """Steps of DP-SGD on the persons of the fit side, all of them charged here.
 
         Privacy: one person moves the sum of a step by at most `mechanism.clip` (add/remove) or twice that (replace).
+        Raises:
+            PrivacyRefusal: the ledger was told that all noise of this release is exact.
         """
         self._here()
         if type(mechanism) is not SampledGaussian:
             raise TypeError("steps are paid for with a SampledGaussian, and with nothing else")
         cost = mechanism.cost(neighbours=self.unit.neighbours)
-        self._reservation.spend(cost, purpose="training steps")
+        self._reservation.spend(cost, purpose="training steps", basis="floating_point")
         return Training(
             _Rows(self._store.everybody(), max_rows=self.unit.max_rows), mechanism, self._reservation, rng=self._rng
         )
@@ -488,12 +490,13 @@ class Curator(Private):
         Privacy: what the program claims for one row, by group privacy for a unit of k (add/remove) or 2k (replace)
             rows. It is charged before a row is handed out, and nobody here can prove it.
         Raises:
+            PrivacyRefusal: the ledger was told that this release rests on our own proofs.
             OperationError: the program failed, took too long, or wrote no table in the schema. The charge stays.
         """
         self._here()
         if not isinstance(program, Program) or program.schema != self.schema.released():
             raise TypeError("rows are handed to a Program for this schema's released columns, and to nothing else")
-        self._reservation.spend(program.promise.cost(self.unit), purpose="another program's claim")
+        self._reservation.spend(program.promise.cost(self.unit), purpose="another program's claim", basis="claimed")
         return program.run(self._store.everybody().records.to_frame()).rows
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 from dpsynth.errors import BudgetExceeded, PrivacyRefusal
+from dpsynth.ledger import Basis
 from dpsynth.privacy import Cost, PrivacyUnit
 from dpsynth.randomness import Private
 
@@ -50,7 +51,7 @@ class ThrowAway(Private):
         if not self._started or self._closed:
             raise PrivacyRefusal("the throw-away reservation is not open: start it first, and end it last")
 
-    def spend(self, cost: Cost, *, purpose: str) -> None:
+    def spend(self, cost: Cost, *, purpose: str, basis: Basis = "proven") -> None:
         self.require_started()
         with self._lock:
             total = self._spent + cost

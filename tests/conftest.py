@@ -70,7 +70,7 @@ class Book:
     def require_started(self) -> None:
         assert self.started
 
-    def spend(self, cost: Cost, *, purpose: str) -> None:
+    def spend(self, cost: Cost, *, purpose: str, basis: str = "proven") -> None:
         assert self.started
         assert purpose
         self.spent.append(cost)

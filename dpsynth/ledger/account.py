@@ -320,8 +320,8 @@ class LedgerExtract:
         orphans_since: When the oldest of them was reserved (UTC, as its writer's clock told it); "" if there is none.
         amendments: seq, from_epsilon, to_epsilon, reason, approver, requested_by and key of each; the key is the public
             one that signed, "" if nobody did.
-        claimed, floating_point: Charges that stay and rest on a claim that nobody here has proved, or on noise in
-            floating-point arithmetic; the caller's own is not counted.
+        claimed, floating_point: Charges that stay and rest on a claim that nobody here has proved (releases declared by
+            hand among them), or on noise in floating-point arithmetic; the caller's own is not counted.
         imports: External releases declared; `imports_not_dp` of them without differential privacy.
         approvers: Public keys of those who may raise the cap; none where anyone who can write may.
         genesis_time: When the ledger was made (UTC, as its maker's clock told it).

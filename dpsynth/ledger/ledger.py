@@ -213,7 +213,7 @@ class Ledger:
                 orphans=len(unclosed),
                 orphans_since=account.claims[min(unclosed)].time if unclosed else "",
                 amendments=tuple(account.amendments),
-                claimed=bases.count("claimed"),
+                claimed=bases.count("claimed") + sum(cost is not None for cost in account.imported),
                 floating_point=bases.count("floating_point"),
                 imports=len(account.imported),
                 imports_not_dp=account.imported.count(None),
@@ -667,4 +667,4 @@ def reserve_all(
             except Exception as failure:
                 refusal.add_note(f"A charge for job {job} could not be given back; it stays: {failure}")
         raise
-    return Reservation(holds, anchors, limit=cost, unit=unit, job_id=job)
+    return Reservation(holds, anchors, limit=cost, unit=unit, basis=basis, job_id=job)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from dpsynth.errors import AlreadyRan, BoundToProcess, BudgetExceeded, PrivacyRefusal, UsageError
 from dpsynth.ledger.account import State
-from dpsynth.ledger.entries import SHA256, Anchor
+from dpsynth.ledger.entries import BASES, SHA256, Anchor, Basis
 from dpsynth.privacy import Cost, PrivacyUnit
 
 if TYPE_CHECKING:
@@ -38,11 +38,19 @@ class Reservation:
     """
 
     def __init__(
-        self, holds: Sequence[Hold], anchors: Sequence[Anchor], *, limit: Cost, unit: PrivacyUnit, job_id: str
+        self,
+        holds: Sequence[Hold],
+        anchors: Sequence[Anchor],
+        *,
+        limit: Cost,
+        unit: PrivacyUnit,
+        basis: Basis,
+        job_id: str,
     ) -> None:
         """Use `Ledger.reserve` or `reserve_all`."""
         self.limit: Final = limit
         self.unit: Final = unit
+        self.basis: Final = basis
         self.job_id: Final = job_id
         self._holds: Final = tuple(holds)
         self._anchors = list(anchors)
@@ -114,16 +122,23 @@ class Reservation:
                 self._started.add(hold)
             self._state = "started"
 
-    def spend(self, cost: Cost, *, purpose: str) -> None:
+    def spend(self, cost: Cost, *, purpose: str, basis: Basis = "proven") -> None:
         """Count a step before it is computed.
 
+        Args:
+            basis: What the step's cost rests on.
         Raises:
             BudgetExceeded: it does not fit what is left of `limit`; nothing was counted.
-            PrivacyRefusal: the reservation was not started.
+            PrivacyRefusal: the reservation was not started, or the ledger was told that the charge rests on more.
             BoundToProcess: this is another process.
         """
         with self._mine():
             self._check_started()
+            if BASES.index(basis) > BASES.index(self.basis):
+                raise PrivacyRefusal(
+                    f'the ledger was told that this charge is "{self.basis}", and this step is no more than "{basis}": '
+                    f'reserve with basis="{basis}"'
+                )
             total = self._spent + cost
             if not total.fits(self.limit):
                 raise BudgetExceeded("this step costs more than is left of the reservation: spend less on it")

@@ -11,7 +11,8 @@ products.
 Why the bound holds. Let a be what went in, brought to length 1 and rounded to multiples of 2^-11, and b what came back
 times that length, over the bound. The squared norm of the sum of b a^T follows from inner products; `_slack` times the
 square of the sum of |b| |a| is added, which is more than float32 gets wrong in it and in b, so that no norm is found too
-small. Each b, scaled to the room that there is, is rounded to multiples of 2^-19, by at most half a step times the root
+small. Where b is so small that its products underflow, and the square may even come out below zero, it counts as one: such a
+b is far below a step, and rounds to zero. Each b, scaled to the room that there is, is rounded to multiples of 2^-19, by at most half a step times the root
 of its size. Times |a| that is what rounding can add to the norm, and the room is smaller by as much.
 
 Why the sum is exact. Products are multiples of 2^-30 of the bound. Since the slack keeps the sum of |b| |a| of a person
@@ -67,7 +68,7 @@ class ClippedSum:
                 total += (b.reshape(-1, len(total)).T @ a.reshape(-1, total.shape[1])).astype(np.int64)
 
     def value(self) -> FloatVector:
-        """The sum, layer by layer: for each output its weights and its bias."""
+        """The sum, layer by layer: for each output its weights and its bias; in float64, which is exact below 2^53 steps."""
         flat = np.concatenate([total.ravel() for total in self._totals])
         return flat * (self._clip / (_INTO * _BACK))
 
@@ -90,8 +91,8 @@ def _whole(factors: Factors, clip: float) -> Iterator[tuple[FloatVector, FloatVe
             squares += (inner_a * inner_b).sum(axis=(1, 2)) + slack
             spills += (size_a * (size_b > 0)).sum(axis=1) * np.sqrt(back.shape[2]) / 2
             found.append((a, b))
-        scale = np.maximum(_BACK - spills, 0.0) / np.maximum(np.sqrt(squares), 1.0)
-    lost = ~np.isfinite(squares)
+        scale = np.maximum(_BACK - spills, 0.0) / np.sqrt(np.maximum(squares, 1.0))
+    lost = ~(np.isfinite(squares) & np.isfinite(scale))
     for a, b in found:
         a[lost] = b[lost] = scale[lost] = 0.0
         b *= scale[:, None, None].astype(np.float32)

@@ -138,7 +138,7 @@ def test_a_fit_asks_for_sums_that_were_paid_for_and_for_nothing_else(
 
         return call
 
-    def spend(cost: Cost, *, purpose: str) -> None:
+    def spend(cost: Cost, *, purpose: str, basis: str = "proven") -> None:
         events.append(purpose)
 
     monkeypatch.setattr(Training, "noisy_sum", watched("noise", noisy))

@@ -140,3 +140,16 @@ def test_clipping_each_row_by_itself_would_break_it() -> None:
     )
     assert np.linalg.norm(clipped_sum(question, together, clip=0.01)) <= 0.01
     assert np.linalg.norm(clipped_sum(question, apart, clip=0.01)) == pytest.approx(0.03, rel=0.01)
+
+
+@pytest.mark.parametrize("power", range(-80, -70))
+def test_products_too_small_for_float32_add_next_to_nothing(power: int) -> None:
+    """Looks that cancel there have a square below zero, of which there is no root: it must not spread to anybody."""
+    rng = np.random.default_rng(-power)
+    back = (rng.uniform(0.5, 2, (300, 3, 2)) * rng.choice([-1, 1], (300, 3, 2)) * 2.0**power).astype(np.float32)
+    into = rng.uniform(-1, 1, (300, 3, 4)).astype(np.float32)
+    back[7:11], honest = 1.0, ClippedSum([(4, 2)], clip=1.0)
+    total = ClippedSum([(4, 2)], clip=1.0)
+    total.add([(into, back)], persons=300)
+    honest.add([(into[7:11], back[7:11])], persons=4)
+    assert np.array_equal(total.value(), honest.value())

@@ -698,7 +698,7 @@ def test_nothing_is_counted_that_was_not_paid_for(
 ) -> None:
     @dataclass
     class Broke(book):  # type: ignore[misc]
-        def spend(self, cost: Cost, *, purpose: str) -> None:
+        def spend(self, cost: Cost, *, purpose: str, basis: str = "proven") -> None:
             raise BudgetExceeded("nothing is left")
 
     frame = make_frame([(0, 0, 0), (1, 1, 1)], columns=3)

@@ -131,7 +131,7 @@ def test_the_claim_is_charged_before_a_row_is_handed_out(
     seen = tmp_path / "seen"
 
     class Refuses(book):  # type: ignore[misc]
-        def spend(self, cost: Cost, *, purpose: str) -> None:
+        def spend(self, cost: Cost, *, purpose: str, basis: str = "proven") -> None:
             super().spend(cost, purpose=purpose)
             raise UsageError("no")
 

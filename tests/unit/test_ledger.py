@@ -670,6 +670,19 @@ def test_what_a_charge_rests_on_is_counted_but_the_callers_own(ledger: Ledger, p
         ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="sound")  # type: ignore[arg-type]
 
 
+@both
+def test_a_step_rests_on_no_less_than_the_ledger_was_told(ledger: Ledger) -> None:
+    for told, allowed in (("proven", 1), ("floating_point", 2), ("claimed", 3)):
+        with ledger.reserve(SMALL, unit=PERSON, purpose="release", basis=told) as reservation:  # type: ignore[arg-type]
+            reservation.start()
+            for number, basis in enumerate(("proven", "floating_point", "claimed")):
+                if number < allowed:
+                    reservation.spend(Cost.zero(), purpose="a step", basis=basis)  # type: ignore[arg-type]
+                else:
+                    with pytest.raises(PrivacyRefusal, match=f'basis="{basis}"'):
+                        reservation.spend(Cost.zero(), purpose="a step", basis=basis)  # type: ignore[arg-type]
+
+
 def test_a_job_is_taken_up_again_on_the_same_basis_only(ledger: Ledger) -> None:
     kept = ledger.reserve(SMALL, unit=PERSON, purpose="release", basis="claimed", job_id="j")
     with pytest.raises(UsageError, match="basis"):
@@ -686,7 +699,7 @@ def test_an_import_is_charged_even_over_the_cap(ledger: Ledger, place: Place) ->
     assert extract.charged_nano == loss.at(ledger.cap.order) > extract.cap_nano
     assert extract.remaining_nano == 0
     assert extract.charged == loss
-    assert (extract.imports, extract.imports_not_dp) == (2, 1)
+    assert (extract.imports, extract.imports_not_dp, extract.claimed) == (2, 1, 1)
     for cost in (SMALL, Cost.zero()):
         with pytest.raises(BudgetExceeded):
             reserve(ledger, cost)

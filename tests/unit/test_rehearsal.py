@@ -282,7 +282,7 @@ class TestThrowAway:
             def require_started(self) -> None:
                 pass
 
-            def spend(self, cost: Cost, *, purpose: str) -> None:
+            def spend(self, cost: Cost, *, purpose: str, basis: str = "proven") -> None:
                 assert cost.fits(limit)
 
         frame.to_csv(tmp_path / "data.csv", index=False)
