@@ -270,7 +270,7 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "ledger.amendments[].reason": _p0("Reason"),
         "ledger.amendments[].approver": _p0("Approved by"),
         "ledger.amendments[].signed": _p0("Signed with the key"),
-        "ledger.claimed": _p0("Other charges that rest on a claim that nobody here has proved", "count"),
+        "ledger.claimed": _p0("Other charges that rest on another tool's claim, or were entered by hand", "count"),
         "ledger.floating_point": _p0("Other charges that rest on noise in floating-point arithmetic", "count"),
         "ledger.imports": _p0("Earlier releases entered by hand", "count", required=False),
         "ledger.imports_not_dp": _p0("Earlier releases without differential privacy", "count"),

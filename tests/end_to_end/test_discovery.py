@@ -181,7 +181,7 @@ def assert_cannot_be_edited(evidence: Evidence) -> None:
 
 
 def assert_goes_on(case: Any, schema: Schema) -> None:
-    """Every other command takes the release, and none but `release` an open schema."""
+    """Every other command takes the release, and none that reads rows, but `release`, an open schema."""
     toml = case.out / "release" / "schema.toml"
     assert case("verify", case.out) == 0
     for kind in ("html", "md", "json"):
@@ -195,7 +195,7 @@ def assert_goes_on(case: Any, schema: Schema) -> None:
     control.assign(who="c" + control["who"]).to_csv(case.folder / "control.csv", index=False)
     assert case("attack", *words, toml, "--json") in (0, 1, 3, 4), case.stderr
     assert json.loads(case.stdout)["attacks"]
-    audit = ["--synthesizer", "independent", "--epsilon", 1, "--delta", "1e-6", "--fits", 20]
+    audit = ["--synthesizer", "independent", "--epsilon", 1, "--delta", "1e-6", "--fits", 20, "--data", case.data]
     for refused in (["attack", *words, case.schema], ["audit", *audit, "--schema", case.schema]):
         assert case(*refused) == 7
         assert case.stdout == ""
