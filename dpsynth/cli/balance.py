@@ -87,7 +87,7 @@ def lines(extract: LedgerExtract) -> Iterator[str]:
     yield from _next(extract)
     yield from _row("history", f"{_plural(extract.attempts, 'attempt')}, {extract.denied} refused")
     for count, what in (
-        (extract.claimed, "by another tool's claim"),
+        (extract.claimed, "by a claim"),
         (extract.floating_point, "for floating-point noise"),
     ):
         if count:

@@ -111,7 +111,7 @@ def reserve(tmp_path: Path) -> Iterator[Reserve]:
             entity=schema.unit.entity,
             neighbours=schema.neighbours,
         )
-        held.append(ledger.reserve(Cap.of(epsilon, delta).cost, unit=schema.unit, purpose="test"))
+        held.append(ledger.reserve(Cap.of(epsilon, delta).cost, unit=schema.unit, purpose="test", basis="claimed"))
         return held[-1].__enter__()
 
     yield work
