@@ -8,9 +8,10 @@ persons (P3). `measure_power` and `self_test` say what all of that would have se
 
 from attacks.audit import Audit, AuditItem, audit_generator
 from attacks.base import AttackResult, Judgement, Measure, PositiveControl, Threat
-from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, fits_needed, play, play_all
+from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play, play_all
 from attacks.charged import ChargedResult, QualifiedTest, charged_results, qualified_tests
 from attacks.charged_power import Sight, sights
+from attacks.fits import fits_needed
 from attacks.generators import Generator, claim_of
 from attacks.intervals import Interval, Rate, epsilon_lower_bound, excess_interval, rho_lower_bound
 from attacks.neighbours import Pair, worst_cases

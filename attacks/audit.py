@@ -19,10 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-import numpy as np
 
 from attacks.canary import (
     FEWEST_FITS,
@@ -30,17 +27,16 @@ from attacks.canary import (
     Claim,
     Conjunctions,
     NoisyCounts,
-    counted,
     play,
     play_all,
 )
+from attacks.fits import fits_for, fits_of_perfect
 from attacks.generators import Generator, claim_of
-from attacks.intervals import clopper_pearson_high, clopper_pearson_low
 from attacks.leaky import LittleNoise, copying, one_column
 from attacks.neighbours import Pair, worst_cases
 from attacks.one_run import OneRunResult, audit_one_run
 from attacks.shadow import FEWEST_FITS as FEWEST_OF_RECORDS
-from attacks.shadow import Method, ShadowResult, audit_records
+from attacks.shadow import Method, ShadowResult, audit_records, runs_counted
 from attacks.shadow_game import Reason
 from attacks.staging import Finder, OnStage, staged
 from dpsynth import OperationError, Records, Schema, Table, Trial, UsageError, attack_generator, read_for_attack
@@ -55,7 +51,6 @@ ERROR = 0.001
 """Chance that a true claim fails, over all items of an audit together."""
 ROWS = 200
 """Rows of the worst-case tables."""
-MOST_FITS, MOST_EXACT_FITS = 2**20, 2**15
 ATTACKERS = {"noisy_counts": "reads the noisy counts", "rows": "reads the synthetic rows"}
 LEAKS = {"noisy_counts": "a tenth of the noise", "rows": "a generator that copies its rows"}
 WEAK_LEAK = "one leaked column"
@@ -494,9 +489,7 @@ def _judged(
             if found.conclusive
             else f"so many fits can show at most epsilon {found.ceiling:.2f}, and {_claimed(claim)} was claimed"
         )
-        said = f"incomplete: {why}; " + (
-            f"it needs about {needs:,} fits in all" if needs else "at these rates not even a million fits would do"
-        )
+        said = f"incomplete: {why}; {_more(needs)}"
     return AuditItem(
         id=id,
         privacy_class=found.privacy_class,
@@ -570,14 +563,24 @@ def _judged_records(
         )
     else:
         status = "incomplete"
-        needed = result.fits_needed() if not conclusive else None
+        needed = (
+            fits_for(
+                claim,
+                control.worst(method),
+                more_than=result.fits,
+                confidence=worst.confidence,
+                counted=runs_counted,
+            )
+            if conclusive
+            else fits_of_perfect(claim, more_than=result.fits, confidence=worst.confidence, counted=runs_counted)
+        )
         needs = None if needed is None else math.ceil(needed * plan.total / result.fits)
         why = (
             f"{LEAKS['rows']} would not have been caught"
             if conclusive
             else f"so many fits can show at most epsilon {worst.ceiling:.2f}, and {_claimed(claim)} was claimed"
         )
-        said = f"incomplete: {why}; " + (f"it needs about {needs:,} fits in all" if needs else "it needs more fits")
+        said = f"incomplete: {why}; {_more(needs)}"
     return AuditItem(
         id=f"{RECORDS}.{method.replace(' ', '_')}",
         privacy_class="P3",
@@ -592,6 +595,10 @@ def _judged_records(
         sentence=_with_power(said, status, power),
         power=power,
     )
+
+
+def _more(needs: int | None) -> str:
+    return f"it needs about {needs:,} fits in all" if needs else "at these rates not even a million fits would do"
 
 
 def _with_power(said: str, status: Status, power: SmallLeak | None) -> str:
@@ -609,55 +616,3 @@ def _shown(found: CanaryResult) -> str:
 def _claimed(claim: Claim) -> str:
     curve = "" if claim.cost is None or not claim.cost.is_zcdp else f", rho {float(claim.cost.rho):.3g}"
     return f"epsilon {claim.epsilon:g} at delta {claim.delta:g}{curve}"
-
-
-def fits_for(claim: Claim, control: CanaryResult, *, more_than: int, confidence: float) -> int | None:
-    """About how many fits of one game contradict the claim of a generator that leaks as `control` does.
-
-    The rates are taken one standard deviation worse than they are. None if at these rates no number up to a million does.
-    """
-    hit, alarm = control.hits / control.trials, control.false_alarms / control.trials
-
-    def worse(trials: int) -> tuple[int, int]:
-        low = math.floor(hit * trials - math.sqrt(trials * hit * (1 - hit)))
-        high = math.ceil(alarm * trials + math.sqrt(trials * alarm * (1 - alarm)))
-        return max(low, 0), min(high, trials)
-
-    return _fits_until(claim, worse, more_than=more_than, confidence=confidence)
-
-
-@lru_cache(maxsize=64)
-def fits_of_perfect(claim: Claim, *, more_than: int, confidence: float) -> int | None:
-    """About how many fits of one game let an attacker who never errs contradict the claim; None if a million do not."""
-    return _fits_until(claim, lambda trials: (trials, 0), more_than=more_than, confidence=confidence)
-
-
-def _fits_until(
-    claim: Claim, rates: Callable[[int], tuple[int, int]], *, more_than: int, confidence: float
-) -> int | None:
-    """The fewest fits that contradict, to a tenth: from quick limits of both rates, then with the test that decides."""
-    one_side = 1 - (1 - confidence) / 2
-
-    def surely(fits: int) -> bool:
-        trials = counted(fits)
-        hits, false_alarms = rates(trials)
-        tpr = clopper_pearson_low(hits, trials, confidence=one_side)
-        fpr = clopper_pearson_high(false_alarms, trials, confidence=one_side)
-        return tpr > float(claim.highest(np.array([fpr]))[0])
-
-    more_than = math.ceil(more_than * 1.1 / 2) * 2
-    low = high = more_than
-    while not surely(high):
-        low, high = high, math.ceil(high * 1.1 / 2) * 2
-        if high > MOST_FITS:
-            return None
-    if high > MOST_EXACT_FITS:
-        return high
-    low = max(more_than, high // 4)  # the test that decides needs up to two thirds less
-    while high - low > max(low // 10, 2):
-        middle = (low + high) // 4 * 2
-        trials = counted(middle)
-        low, high = (
-            (low, middle) if claim.contradicted(*rates(trials), trials, confidence=confidence) else (middle, high)
-        )
-    return high

@@ -378,24 +378,6 @@ def counted(fits: int) -> int:
     return fits // 2 - fits // 2 * sum(PARTS[:2]) // sum(PARTS)
 
 
-def fits_needed(claim: Claim, *, confidence: float = CONFIDENCE) -> int | None:
-    """The fewest fits with which an attacker who never errs would contradict the claim; None if a million do not."""
-
-    def contradicted(fits: int) -> bool:
-        trials = counted(fits)
-        return claim.contradicted(trials, 0, trials, confidence=confidence)
-
-    low, high = FEWEST_FITS, FEWEST_FITS
-    while not contradicted(high):
-        low, high = high, 2 * high
-        if high > 2**20:
-            return None
-    while high - low > 2:
-        middle = (low + high) // 4 * 2
-        low, high = (low, middle) if contradicted(middle) else (middle, high)
-    return high
-
-
 @dataclass(frozen=True)
 class _Games(Generic[Seen]):
     """What was seen of one part of the fits, by table."""

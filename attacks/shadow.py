@@ -70,7 +70,6 @@ Method: TypeAlias = Literal["conjunctions", "nearest", "noisy counts", "attribut
 CONFIDENCE = 0.999  # of the certified bounds, all targets and methods together
 SIMULTANEOUS = 0.95  # of areas and advantages, all together: to be read, not to be judged
 FEWEST_FITS = 48
-MOST_FITS = 2**20  # what `fits_needed` looks up to
 TREE_FEATURES = 64
 CAUTIOUS, BOLD = "logistic regression, cautious", "logistic regression, bold"
 RANKED = 2_000  # rows among which numbers are ranked to be placed
@@ -227,22 +226,10 @@ class ShadowResult:
             group["beyond the claim"] += any(item.exceeds for item in mine)
         return groups
 
-    def fits_needed(self) -> int | None:
-        """About how many runs would let a perfect attacker contradict the claim; None if a million would not."""
 
-        def enough(fits: int) -> bool:
-            side = fits * PARTS[2] // (2 * sum(PARTS))
-            return self.claim.contradicted(side, 0, side, confidence=self.items[0].confidence)
-
-        low, high = FEWEST_FITS // 2, FEWEST_FITS
-        while not enough(high):
-            low, high = high, 2 * high
-            if high > MOST_FITS:
-                return None
-        while high - low > max(high // 50, 1):
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+def runs_counted(fits: int) -> int:
+    """Of so many runs, about how many with and without each target count; the others teach and choose."""
+    return fits * PARTS[2] // (2 * sum(PARTS))
 
 
 def _striking(item: ShadowItem) -> tuple[float, float]:

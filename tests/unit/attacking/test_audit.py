@@ -19,12 +19,11 @@ from attacks.audit import (
     SmallLeak,
     _judged,
     audit_generator,
-    fits_for,
-    fits_of_perfect,
     games_of,
     plan_of,
 )
-from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, fits_needed, play
+from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play
+from attacks.fits import fits_for, fits_needed, fits_of_perfect
 from attacks.generators import claim_of
 from attacks.leaky import LittleNoise, copying, one_column
 from attacks.neighbours import shuffled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import combinations
 from types import ModuleType, SimpleNamespace
@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 
 from attacks import shadow, shadow_attackers
+from attacks.audit import Plan, _judged_records
 from attacks.canary import Claim
 from attacks.distances import Metric, nearest
+from attacks.fits import fits_of_perfect
 from attacks.people import Group, Rows
 from attacks.shadow import audit_records
 from attacks.shadow_attackers import Agreement, Nearest, Sight, WhiteBox, superset_sums
@@ -460,9 +462,35 @@ def test_a_result_says_what_was_tried_and_what_it_could_show(copied: shadow.Shad
     assert copied.exceeds
     assert copied.conclusive
     assert copied.epsilon == worst.epsilon
-    needed = copied.fits_needed()
+    needed = fits_of_perfect(CLAIM, more_than=48, confidence=worst.confidence, counted=shadow.runs_counted)
     assert needed is not None
-    assert needed <= 120
+    assert needed <= 132
+
+
+def test_a_way_that_misses_the_leaky_generator_says_how_many_fits_it_needs(copied: shadow.ShadowResult) -> None:
+    def guessed(hit: float, alarm: float) -> shadow.ShadowResult:
+        items = (
+            replace(item, hits=round(hit * item.trials), false_alarms=round(alarm * item.trials))
+            for item in copied.items
+        )
+        return replace(copied, items=tuple(items))
+
+    plan = Plan(
+        fits={"alone": copied.fits, "records": copied.fits}, left_out=(), errors={"records": 0.001}, attackers=1
+    )
+    judged = _judged_records(guessed(0.5, 0.5), guessed(0.8, 0.2), None, "conjunctions", plan)
+    assert judged.status == "incomplete"
+    assert judged.needs is not None
+    assert f"it needs about {judged.needs:,} fits in all" in judged.sentence
+    times = judged.needs / plan.total
+    bigger = guessed(0.8, 0.2).worst("conjunctions")
+    grown = {
+        name: round(times * count) for name, count in (("hits", bigger.hits), ("false_alarms", bigger.false_alarms))
+    }
+    assert replace(bigger, trials=round(times * bigger.trials), **grown).exceeds
+    hopeless = _judged_records(guessed(0.5, 0.5), guessed(0.5, 0.5), None, "conjunctions", plan)
+    assert hopeless.needs is None
+    assert "not even a million fits" in hopeless.sentence
 
 
 def test_groups_are_counts_and_nothing_shown_names_a_person(copied: shadow.ShadowResult) -> None:
@@ -491,7 +519,9 @@ def test_too_few_runs_are_not_conclusive(make_schema: MakeSchema, make_frame: An
     result = audit_records(make_frame(codes_of(40, 0), columns=4), toy, claim=claim, fits=60, targets=2)
     assert not result.conclusive
     assert not result.exceeds
-    assert (result.fits_needed() or 0) > 300
+    needed = fits_of_perfect(claim, more_than=60, confidence=result.items[0].confidence, counted=shadow.runs_counted)
+    assert needed is not None
+    assert needed > 300
 
 
 def test_what_cannot_be_attacked_is_refused(make_schema: MakeSchema, make_frame: Any) -> None:
