@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import stat
@@ -33,6 +32,7 @@ from dpsynth.release import MANIFEST_FORMAT
 from dpsynth.silence import no_warnings
 from reports.collect import advised, review_evidence
 from reports.gate import decide
+from reports.render.numbers import number
 
 
 @click.command(
@@ -202,18 +202,11 @@ def _allowed(result: attacks.AttackResult) -> str:
     """What the declared guarantee allows, beside what it bounds; or why it says nothing."""
     if result.ceiling is None:
         return f"; no ceiling: {result.no_ceiling}" if result.no_ceiling else ""
+    most = number(result.ceiling, "up")
     if result.fit is not None:
-        return f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {_up(result.ceiling)}"
-    least = "at most" if result.floor is None else f"{_down(result.floor)} to"
-    return f"; the guarantee allows {least} {_up(result.ceiling)}"
-
-
-def _up(share: float) -> str:
-    return f"{math.ceil(share * 1000) / 1000:.3f}"
-
-
-def _down(share: float) -> str:
-    return f"{math.floor(share * 1000) / 1000:.3f}"
+        return f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {most}"
+    least = "at most" if result.floor is None else f"{number(result.floor, 'down')} to"
+    return f"; the guarantee allows {least} {most}"
 
 
 def _by_chance(result: attacks.AttackResult) -> str:

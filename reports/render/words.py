@@ -14,6 +14,7 @@ from typing import Final
 from reports.attestation import Decision
 from reports.gate import Verdict
 from reports.gate.verdict import RuleState, State
+from reports.render.numbers import Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,8 @@ REVIEW_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Names of internal figures, in the order in which a reader wants them; others follow under their own names."""
+REVIEW_ROUNDED: Final[Mapping[str, Direction]] = MappingProxyType({"ceiling": "up", "most": "up", "least": "down"})
+"""What is allowed is never printed better than it was proven."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,10 @@ from attacks.ceilings import Unproven
 from attacks.people import People, Rows
 from attacks.suite import CROWDED, STARTED, SuiteResult, _controlled, _Leaky, _Room
 from dpsynth import Column, Cost, PersonRecords, Records, ReviewSample, Schema, tpr_bound
+from dpsynth.cli.attack import _item, _sentence
 from reports.collect import advised, review_evidence
 from reports.policy import Policy
+from reports.render.numbers import number
 
 
 def measured(**changes: object) -> AttackResult:
@@ -754,6 +756,27 @@ def test_each_number_has_a_ceiling_or_a_reason_why_not(tables: ModuleType) -> No
     assert areas == {figures["AUC, combined"]}
     assert figures["TPR at FPR 0.1"] == figures["false positive rate 0.1"]
     assert figures["FPR meant to be 0.1"] is None  # a rate of persons held back
+
+
+def test_whatever_shows_a_number_shows_what_is_allowed(tables: ModuleType) -> None:
+    """Text, JSON and internal evidence, of an attack with rates, of one that divides a whole, and of one without."""
+    rng = np.random.default_rng(2)
+    sample = tables.split(tables.population(300, rng), rng)
+    results = run_suite(sample, sample.fit.records, cost=Cost.zcdp(Fraction(1, 50)))
+    evidence = review_evidence(results, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    rates, share, none = (results[name] for name in ("record_linkage", "nearest_record", "reconstruction"))
+    assert rates.ceiling is not None
+    assert f"the guarantee allows {number(rates.ceiling, 'up')};" in _sentence(rates)
+    assert evidence.value("review.record_linkage.ceiling") == _item(rates)["ceiling"] == rates.ceiling
+    assert share.ceiling is not None
+    assert share.floor is not None
+    assert f"allows {number(share.floor, 'down')} to {number(share.ceiling, 'up')};" in _sentence(share)
+    assert [_item(share)[key] for key in ("floor", "ceiling")] == [share.floor, share.ceiling]
+    ends = [evidence.value(f"review.nearest_record.{key}") for key in ("least", "most")]
+    assert ends == [share.floor - 0.5, share.ceiling - 0.5]  # beside the excess
+    assert f"no ceiling: {none.no_ceiling};" in _sentence(none)
+    assert evidence.value("review.reconstruction.no_ceiling") == _item(none)["no_ceiling"] == none.no_ceiling != ""
+    assert evidence.get("review.reconstruction.ceiling") is None
 
 
 def test_every_incomplete_result_says_what_it_needs(tables: ModuleType) -> None:
