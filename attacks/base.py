@@ -106,7 +106,7 @@ def _certainty(variants: Mapping[str, Measure]) -> float:
 
     A ceiling is passed by chance only where the near end of the number, or the far end of the rate without the record,
     misses the truth. Both take this confidence, so all variants of all attacks together err with a chance of at most 5 in
-    100 (Bonferroni).
+    100 (Bonferroni), as far as the intervals cover: they do not know that persons share one synthetic table.
     """
     bounded = sum(not isinstance(measure.bound, Unproven | None) for measure in variants.values())
     return 1 - ALPHA / FAMILY / max(bounded, 1)

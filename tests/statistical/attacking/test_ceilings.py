@@ -21,6 +21,7 @@ from attacks import ATTACKS
 from attacks.base import Finding, beyond
 from benchmarks.validation import released
 from dpsynth import Cap, Cost, Records, ReviewSample, tpr_bound
+from dpsynth.privacy import NANO, ORDERS
 
 Found = dict[str, Finding]
 
@@ -123,6 +124,19 @@ def test_our_own_releases_stay_below(tables: ModuleType, synthesizer: str) -> No
         sample = tables.split(tables.population(600, rng), rng)
         rows, _ = released(sample, synthesizer, "0.5")
         assert not passed(tables.found(sample, rows, only=BOUNDED), cost)
+
+
+def test_a_ceiling_bounds_the_mean_over_releases() -> None:
+    """What it cannot say: inclusion at epsilon 3 in three releases of ten, else nothing, is accused in these three."""
+    often, right = 0.3, math.exp(3) / (1 + math.exp(3))
+    odds = np.log([right, 1 - right])
+    orders = np.array([float(order) for order in ORDERS])
+    answers = [orders * p + (1 - orders) * q + math.log(often) for p, q in (odds, odds[::-1])]
+    nothing = np.full(len(orders), math.log(1 - often))
+    loss = np.logaddexp.reduce([*answers, nothing]) / (orders - 1)  # Renyi divergence of the mixture, which is seen
+    cost = Cost(extra=tuple(int(nano) + 1 for nano in np.ceil(np.maximum(loss, 0) * NANO)))
+    assert tpr_bound(cost, often * (1 - right) + (1 - often) / 2) >= often * right + (1 - often) / 2
+    assert tpr_bound(cost, 1 - right) < 0.5 < right
 
 
 def test_a_hole_is_deeper_than_the_guarantee_allows(tables: ModuleType) -> None:
