@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from attacks import permutation
-from attacks.base import Criterion, Finding, Gap, Threat, excess
+from attacks.base import Criterion, Finding, Gap, Threat, compared
 from attacks.intervals import FloatVector, Rate
 from attacks.nearness import Nearness, foreign, nearness
 from attacks.people import BoolVector, Group, IntMatrix, IntVector, People, Rows, joined, roles
@@ -53,7 +53,7 @@ class AttributeInference:
         tested = permutation.linear(np.stack(list(both.values()), axis=1), member, rng=rng)
         return Finding(
             variants={
-                name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+                name: compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
                 for (name, hit), p in zip(both.items(), tested.p_values, strict=True)
             },
             p_value=tested.p_value,

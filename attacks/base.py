@@ -16,6 +16,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from attacks.ceilings import Bound, PerPerson, Unproven
 from attacks.intervals import (
     Interval,
     Rate,
@@ -25,7 +26,7 @@ from attacks.intervals import (
     normal_quantile,
 )
 from attacks.people import BoolVector, People, Rows
-from dpsynth import Cost, tpr_bound
+from dpsynth import Cost
 
 Criterion: TypeAlias = Literal["singling_out", "linkability", "inference", "membership", "regurgitation"]
 Status: TypeAlias = Literal["measured", "incomplete", "not_applicable"]
@@ -33,7 +34,7 @@ Judgement: TypeAlias = Literal["pass", "fail", "incomplete", "not_applicable"]
 
 CONFIDENCE = 0.95
 ALPHA = 0.05  # of the whole suite, after Holm's correction
-FAMILY = 10  # an attack that can only fail is judged by the near end of its interval: corrected for so many attacks
+FAMILY = 10  # attacks for whose number near ends of intervals are corrected, where one of them alone fails a release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,10 @@ class Measure:
         persons: How many persons stand behind it, on both sides together.
         fit, control: Success rates of the two sides where the number is their difference.
         p_value: Chance of so large a number if nothing leaked, corrected for the other measures of the same attack.
-        ceiling: The highest success rate on fit persons that the declared guarantee allows; None without a guarantee.
+        bound: Why the declared guarantee bounds `fit`, or the estimate where there is no such rate; None for a figure
+            about which nothing is said.
+        ceiling: The most that the guarantee allows it to be; None without a guarantee, or where nothing is proven.
+        floor: The least; None where only success is bounded.
     """
 
     estimate: float
@@ -70,18 +74,25 @@ class Measure:
     fit: Rate | None = None
     control: Rate | None = None
     p_value: float | None = None
+    bound: Bound | None = None
     ceiling: float | None = None
+    floor: float | None = None
 
-    def under(self, cost: Cost) -> Measure:
-        """The same with its ceiling, if it compares two rates.
+    def under(self, cost: Cost, *, confidence: float) -> Measure:
+        """The same with what the declared cost allows, if anything is proven about it."""
+        allowed = None if self.bound is None else self.bound.allowed(cost, confidence=confidence)
+        return self if allowed is None else replace(self, ceiling=allowed.most, floor=allowed.least or None)
 
-        The guarantee bounds how often anything can be said about a person whose record was used that would be said
-        without it with a given probability. That probability is taken at the upper end of the control rate's interval.
+    def beyond(self, *, confidence: float) -> bool:
+        """Whether the number surely lies where the guarantee allows none to be.
+
+        Args:
+            confidence: Of the interval of `fit`. An estimate has the interval that it was made with.
         """
-        if self.fit is None or self.control is None:
-            return self
-        without = min(self.control.interval(self.interval.confidence).high, 1.0)
-        return replace(self, ceiling=tpr_bound(cost, without))
+        if self.ceiling is None:
+            return False
+        there = self.interval if self.fit is None else self.fit.interval(confidence)
+        return there.low > self.ceiling or (self.floor is not None and there.high < self.floor)
 
     def limited(self, fit: float, control: float) -> Measure:
         """The same with the most trials that each side could stand on, if it compares two rates."""
@@ -90,7 +101,35 @@ class Measure:
         return replace(self, fit=replace(self.fit, most=fit), control=replace(self.control, most=control))
 
 
-def excess(fit: Rate, control: Rate, *, p_value: float | None = None, confidence: float = CONFIDENCE) -> Measure:
+def _certainty(variants: Mapping[str, Measure]) -> float:
+    """The confidence at which variants are compared with their ceilings.
+
+    A ceiling is passed by chance only where the near end of the number, or the far end of the rate without the record,
+    misses the truth. Both take this confidence, so all variants of all attacks together err with a chance of at most 5 in
+    100 (Bonferroni), as far as the intervals cover: they do not know that persons share one synthetic table.
+    """
+    bounded = sum(not isinstance(measure.bound, Unproven | None) for measure in variants.values())
+    return 1 - ALPHA / FAMILY / max(bounded, 1)
+
+
+def beyond(variants: Mapping[str, Measure]) -> set[str]:
+    """Which variants of one attack surely lie where the declared guarantee allows none to be."""
+    return {name for name, measure in variants.items() if measure.beyond(confidence=_certainty(variants))}
+
+
+def compared(fit: Rate, control: Rate, *, p_value: float | None = None) -> Measure:
+    """`excess` of something that is the same for every person of either side, so that the guarantee bounds it."""
+    return excess(fit, control, p_value=p_value, bound=PerPerson(without=control))
+
+
+def excess(
+    fit: Rate,
+    control: Rate,
+    *,
+    p_value: float | None = None,
+    confidence: float = CONFIDENCE,
+    bound: Bound | None = None,
+) -> Measure:
     """How much more often an attack succeeds on fit persons than on control persons."""
     return Measure(
         estimate=fit.value - control.value,
@@ -100,6 +139,7 @@ def excess(fit: Rate, control: Rate, *, p_value: float | None = None, confidence
         fit=fit,
         control=control,
         p_value=p_value,
+        bound=bound,
     )
 
 
@@ -127,6 +167,15 @@ class Finding:
     to_look_at: bool = False
     gap: Gap | None = None
     exposed: tuple[BoolVector, BoolVector] | None = field(default=None, compare=False)
+
+    def under(self, cost: Cost) -> Finding:
+        """The same with what a declared cost allows each number to be."""
+        sure = _certainty(self.variants)
+        variants, figures = (
+            {name: measure.under(cost, confidence=sure) for name, measure in some.items()}
+            for some in (self.variants, self.figures)
+        )
+        return replace(self, variants=variants, figures=figures)
 
     def headline(self, *, two_sided: bool = False) -> tuple[str, float, Interval]:
         """The strongest variant, its estimate, and an interval for the largest excess of any of them.
@@ -260,8 +309,10 @@ class AttackResult:
         fail_only: Whether finding nothing says nothing.
         two_sided: Whether a result below chance speaks of a leak too.
         controls: How many persons held back the attack had, of whom it may have judged a part.
-        ceiling: The highest success rate on fit persons that the declared guarantee allows; None without a guarantee, or
-            where the estimate is no difference of rates.
+        ceiling: The most that the declared guarantee allows `fit` to be, or the estimate where it is no difference of
+            rates; None without a guarantee, or where nothing is proven.
+        floor: The least, where both directions count.
+        no_ceiling: Why there is none although a guarantee was declared; empty otherwise.
     """
 
     id: str
@@ -289,18 +340,17 @@ class AttackResult:
     two_sided: bool = False
     controls: int = 0
     ceiling: float | None = None
+    floor: float | None = None
+    no_ceiling: str = ""
 
     @property
     def above_ceiling(self) -> bool:
-        """Whether more fitted persons were attacked with success than the declared guarantee allows.
+        """Whether more was found in one of the variants than the declared guarantee allows.
 
         The trials of one run depend on one another through the one synthetic table, so this is an ordinary failure of a
         review, and no proof that the guarantee is broken: audits with many fits give that.
         """
-        pairs = [m for m in self.measures.values() if m.ceiling is not None and m.fit is not None]
-        return any(
-            m.fit.interval(1 - ALPHA / len(pairs)).low > m.ceiling for m in pairs if m.fit and m.ceiling is not None
-        )
+        return bool(beyond({name: measure for name, measure in self.measures.items() if name in self.variants}))
 
     @property
     def leak(self) -> bool:

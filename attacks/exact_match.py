@@ -17,7 +17,8 @@ import numpy.typing as npt
 from scipy.stats import hypergeom
 
 from attacks import permutation
-from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, excess
+from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, compared
+from attacks.ceilings import PerPerson
 from attacks.intervals import Rate, clopper_pearson
 from attacks.people import BoolVector, Group, People, Rows, fingerprints
 
@@ -57,12 +58,12 @@ class ExactMatch:
         )
         return Finding(
             variants={
-                name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+                name: compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
                 for (name, hit), p in zip(both.items(), tested.p_values, strict=True)
             },
             p_value=tested.p_value,
             trials=len(both) * len(member),
-            figures={"unique copies": _share(copies)},
+            figures={"unique copies": _share(copies, elsewhere)},
             warning=_warning(int(copies.sum()), tested.reverse, by_chance=by_chance),
             to_look_at=(bool(copies.any()) and not by_chance) or tested.reverse < _CONTAMINATED,
             exposed=whole,
@@ -74,12 +75,13 @@ class ExactMatch:
         return {name: float(sides[0].mean()) for name, sides in known.items()}
 
 
-def _share(hits: BoolVector) -> Measure:
+def _share(hits: BoolVector, elsewhere: BoolVector) -> Measure:
     return Measure(
         estimate=float(hits.mean()),
         interval=clopper_pearson(int(hits.sum()), len(hits), confidence=CONFIDENCE),
         chance=0.0,
         persons=len(hits),
+        bound=PerPerson(without=Rate.over_persons(elsewhere.astype(np.float64))),
     )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attacks import permutation
-from attacks.base import Criterion, Finding, Gap, Measure, Threat, excess
+from attacks.base import Criterion, Finding, Gap, Measure, Threat, compared
 from attacks.intervals import FloatVector, Rate
 from attacks.nearness import foreign, linkable, nearness
 from attacks.people import BoolVector, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
@@ -96,7 +96,7 @@ class Linkage:
 
 
 def _excess(hit: FloatVector, member: BoolVector, p_value: float) -> Measure:
-    return excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=p_value)
+    return compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=p_value)
 
 
 def matches(

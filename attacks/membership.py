@@ -33,7 +33,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from attacks import permutation
-from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, excess
+from attacks.base import CONFIDENCE, Criterion, Finding, Measure, Threat, compared
+from attacks.ceilings import Area, Bound, PerPerson
 from attacks.distances import Factors, Metric, one_thread, passes, smallest
 from attacks.intervals import Rate, area
 from attacks.nearness import NEIGHBOURS, distinct, nearest_of, nearness
@@ -105,16 +106,18 @@ class Membership:
         measures = {name: _excess(called, member) for name, called in accused.items()}
         variants = {name: measure for name, measure in measures.items() if name != f"false positive rate {LOWEST:g}"}
         if holes is not None and min(member[elsewhere].sum(), (~member[elsewhere]).sum()) >= FEWEST:
-            variants[HOLE] = _excess(holes.accused(member, _best_threshold)[elsewhere], member[elsewhere])
+            in_hole = holes.accused(member, _best_threshold)
+            bound = _among(in_hole, ~repeated, member)
+            variants[HOLE] = replace(_excess(in_hole[elsewhere], member[elsewhere]), bound=bound)
         combined = combiner.scores(member.astype(np.float64)[:, None])[:, 0]
         figures = {
-            f"AUC, {name}": _plain(area(score[member], score[~member]), 0.5)
+            f"AUC, {name}": _plain(area(score[member], score[~member]), 0.5, Area())
             for name, score in {"combined": combined, **scores}.items()
         }
         for rate in OPERATING_POINTS:
             at = measures[f"false positive rate {rate:g}"]
             if at.fit is not None and at.control is not None:
-                figures[f"TPR at FPR {rate:g}"] = _plain(at.fit, rate)
+                figures[f"TPR at FPR {rate:g}"] = _plain(at.fit, rate, at.bound)
                 figures[f"FPR meant to be {rate:g}"] = _plain(at.control, rate)
         certain = accused["false positive rate 0.01"]
         return Finding(
@@ -133,11 +136,22 @@ class Membership:
 def _excess(accused: BoolVector, member: BoolVector) -> Measure:
     rates = [Rate.over_persons(accused[side].astype(np.float64)) for side in (member, ~member)]
     fit, control = (replace(rate, trials=rate.trials / SHARED) for rate in rates)
-    return excess(fit, control)
+    return compared(fit, control)
 
 
-def _plain(rate: Rate, chance: float) -> Measure:
-    return Measure(estimate=rate.value, interval=rate.interval(CONFIDENCE), chance=chance, persons=rate.persons)
+def _among(accused: BoolVector, asked: BoolVector, member: BoolVector) -> PerPerson:
+    """What bounds the share of accused persons among those asked about, whom the synthetic table chose.
+
+    Being asked about and accused is said of everybody; of fitted persons the share asked about is as observed.
+    """
+    without = Rate.over_persons((accused & asked)[~member].astype(np.float64))
+    return PerPerson(without=without, times=1 / float(asked[member].mean()))
+
+
+def _plain(rate: Rate, chance: float, bound: Bound | None = None) -> Measure:
+    return Measure(
+        estimate=rate.value, interval=rate.interval(CONFIDENCE), chance=chance, persons=rate.persons, bound=bound
+    )
 
 
 # ---- scores ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, FAMILY, Criterion, Finding, Measure, Threat
+from attacks.ceilings import Divided
 from attacks.intervals import FloatVector, Interval, normal_quantile
 from attacks.nearness import nearness
 from attacks.people import People, Rows, joined
@@ -90,4 +91,5 @@ def _share(fit: FloatVector, control: FloatVector, p_value: float, confidence: f
         chance=0.5,
         persons=len(fit) + len(control),
         p_value=p_value,
+        bound=Divided(fit=len(fit), control=len(control)),
     )

@@ -25,6 +25,7 @@ from scipy import sparse
 
 from attacks import permutation
 from attacks.base import Criterion, Finding, Gap, Threat, excess
+from attacks.ceilings import Unproven
 from attacks.intervals import Rate
 from attacks.people import (
     BoolVector,
@@ -44,6 +45,9 @@ MOST_USERS = 5000  # rows of persons whose values are looked for at once
 PAIRS = 60  # at most so many pairs of quasi-identifiers
 STEPS = 100
 POWER = 20  # steps that find the largest singular value
+TOGETHER = Unproven(
+    "all values are solved for together, and nobody held back was ever part of the crowd of fitted persons"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,9 @@ class Reconstruction:
         member = np.arange(2 * judged) < judged
         tested = permutation.linear(hits, member, rng=rng)
         variants = {
-            name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+            name: excess(
+                *(Rate.over_persons(hit[side]) for side in (member, ~member)), p_value=float(p), bound=TOGETHER
+            )
             for name, hit, p in zip(_names(bits), hits.T, tested.p_values, strict=True)
         }
         sides = [hits[lonely & side, -1] for side in (member, ~member)]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attacks import permutation
-from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat, excess
+from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat, compared, excess
 from attacks.distances import LOOKED_UP, lowest, one_thread, passes
 from attacks.intervals import Rate
 from attacks.linkage import matches
@@ -78,7 +78,7 @@ class RecordLinkage:
         hits = np.stack([np.where(top, right, 0.0) for top in chosen.values()], axis=1)
         tested = permutation.linear(hits, member, rng=rng)
         variants = {
-            name: excess(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+            name: compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
             for name, hit, p in zip(chosen, hits.T, tested.p_values, strict=True)
         }
         figures = {

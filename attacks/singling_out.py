@@ -24,6 +24,7 @@ from scipy.special import gammaln
 
 from attacks import permutation
 from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat
+from attacks.ceilings import PerPerson
 from attacks.intervals import FloatVector, Rate, difference
 from attacks.people import MISSING, BoolVector, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
 
@@ -91,6 +92,7 @@ class SinglingOut:
                 fit=fit,
                 control=control,
                 p_value=float(p),
+                bound=PerPerson(without=_newcomers(game[:, member], game[:, ~member], crowd), times=crowd),
             )
         hit = np.zeros(sides.persons, dtype=bool)
         boxes = games.get("tree leaves", next(iter(games.values())))  # of thousands of guesses some isolate anybody
@@ -311,6 +313,25 @@ def alone(matching: FloatMatrix, persons: int, crowd: int) -> FloatMatrix:
 
     log_chance = log_choose(persons - m, float(crowd - 1)) - log_choose(float(persons), float(crowd))
     return np.where((matching >= 1) & (matching <= rest + 1), matching * np.exp(log_chance), 0.0)
+
+
+def _newcomers(fit: sparse.csr_matrix, control: sparse.csr_matrix, crowd: int) -> Rate:
+    """Share of predicates that a person held back alone would satisfy if he joined the fitted crowd, mean over persons.
+
+    Success on the fitted side is `crowd` times the same mean over fitted persons: each of them is alone among the other
+    fitted persons, `crowd - 1` of whom are drawn.
+
+    Args:
+        fit, control: Who satisfies the predicates on either side; shape (predicates, persons).
+        crowd: How many fitted persons are looked at, the one in question included.
+    """
+    others, persons = fit.shape[1], control.shape[1]
+    matching = np.asarray(fit.sum(axis=1)).reshape(-1)
+    nobody = alone(matching + 1, others + 1, crowd) / (matching + 1) * (others + 1) / crowd
+    by_person = np.asarray(control.T @ nobody).reshape(-1) / fit.shape[0]
+    value, variance = float(by_person.mean()), float(by_person.var()) / persons
+    trials = value * (1 - value) / variance if variance > 0 else float(persons)
+    return Rate(value=value, trials=trials, persons=persons)
 
 
 def _rate(game: sparse.csr_matrix, crowd: int) -> Rate:

@@ -27,7 +27,17 @@ import numpy as np
 
 from attacks import reconstruction, record_linkage, vulnerable
 from attacks.attribute import AttributeInference
-from attacks.base import ALPHA, Attack, AttackResult, Finding, Measure, PositiveControl, holm, more_persons
+from attacks.base import (
+    ALPHA,
+    Attack,
+    AttackResult,
+    Finding,
+    Measure,
+    PositiveControl,
+    holm,
+    more_persons,
+)
+from attacks.ceilings import Unproven
 from attacks.distances import one_thread
 from attacks.exact_match import ExactMatch
 from attacks.linkage import Linkage
@@ -86,8 +96,6 @@ STARTED = (
 """The order in which attacks are started: short ones last, so that no worker ends long before the other. The first one
 computes distances that most wait for; the two after it, which are long where tables are, need none of them."""
 WHOLE = ("exact_match", "vulnerable_records")  # attacks that use all rows and all persons
-BOUNDED = ("exact_match", "membership", "linkage", "attribute_inference")
-"""Attacks that do the same to each person of either side, so that the guarantee says how often they can succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +306,8 @@ def _attacked(
     """The result, and on whom the attack succeeded."""
     blank = _blank(attack)
     found = attack.run(people, table, rng=stream(seed, attack.id))
+    if cost is not None:
+        found = found.under(cost)
     if found.gap is not None:
         needs = found.gap.needs
         if needs is None and found.gap.status == "incomplete":
@@ -306,8 +316,6 @@ def _attacked(
     without = attack.without(people, rng=stream(seed, attack.id, "without"))
     control = _controlled(attack, leaky, seed)
     variants = {name: room.limits(measure) for name, measure in found.variants.items()}
-    if cost is not None and attack.id in BOUNDED:
-        variants = {name: measure.under(cost) for name, measure in variants.items()}
     strongest, estimate, interval = found.headline(two_sided=attack.two_sided)
     measure = variants[strongest]
     blind = control is None or not control.detected
@@ -331,13 +339,15 @@ def _attacked(
         note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),
         needs=room.more() if blind else None,
         ceiling=measure.ceiling,
+        floor=measure.floor,
+        no_ceiling=measure.bound.reason if cost is not None and isinstance(measure.bound, Unproven) else "",
     )
     if result.above_ceiling:
         result = replace(result, note="; ".join(filter(None, [result.note, _ABOVE])))
     return result, found.exposed
 
 
-_ABOVE = "more fitted persons were attacked with success than the declared guarantee allows: look for a mistake"
+_ABOVE = "the attack found more than the declared guarantee allows: look for a mistake"
 _BLIND = "this attack does not see even a copy of the fitted rows, so finding nothing says nothing"
 
 

@@ -29,6 +29,7 @@ from scipy import stats
 
 from attacks import permutation
 from attacks.base import ALPHA, Criterion, Finding, Threat, excess
+from attacks.ceilings import Unproven
 from attacks.distances import Metric, Points, blocks, nearest, one_thread, placed, smallest
 from attacks.intervals import Rate
 from attacks.people import MISSING, BoolVector, FloatMatrix, FloatVector, Group, IntVector, People, Rows, joined
@@ -45,6 +46,7 @@ STEADY = 0.5  # the least spread that is believed in, as a share of the usual on
 SHARED = 60  # a value that more persons have or pass tells nothing about either side
 SHARES = {"one": 0.8, "several": 0.1, "ends": 0.1}  # of the error: what each of three ways to stand out may use
 FAR = 8  # spreads beyond which a number does not get farther out
+SELECTED = Unproven("who is watched depends on who was fitted, and nobody held back was chosen among fitted persons")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class VulnerableRecords:
         ends = Ends.of(pool, synthetic)
         if ends.number:
             found["ends of columns"] = ends.tested(np.arange(pool.persons) < fitted, rng)
-        variants = {name: excess(*sides, p_value=min(p, 1.0)) for name, (*sides, p) in found.items()}
+        variants = {name: excess(*sides, p_value=min(p, 1.0), bound=SELECTED) for name, (*sides, p) in found.items()}
         return Finding(
             variants=variants,
             p_value=min(measure.p_value for measure in variants.values() if measure.p_value is not None),

@@ -32,6 +32,7 @@ from dpsynth.release import MANIFEST_FORMAT
 from dpsynth.silence import no_warnings
 from reports.collect import advised, review_evidence
 from reports.gate import decide
+from reports.render.numbers import number
 
 
 @click.command(
@@ -171,6 +172,8 @@ def _item(result: attacks.AttackResult) -> dict[str, Any]:
         "fit": result.fit.value if result.fit else None,
         "control": result.control.value if result.control else None,
         "ceiling": result.ceiling,
+        "floor": result.floor,
+        "no_ceiling": result.no_ceiling,
         "above_ceiling": result.above_ceiling,
         "baseline": result.baseline,
         "positive_control": result.positive_control.detected if result.positive_control else None,
@@ -188,14 +191,22 @@ def _sentence(result: attacks.AttackResult) -> str:
         return f"{result.id}: {result.status}: {result.needs or result.note}"
     seen = result.positive_control is not None and result.positive_control.detected
     control = "caught" if seen else "NOT caught"
-    allowed = ""
-    if result.ceiling is not None and result.fit is not None:
-        allowed = f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {result.ceiling:.3f}"
     return (
         f"{result.id}: {result.measure}: {result.estimate:.3f} ({result.interval.low:.3f} to {result.interval.high:.3f}), "
-        f"{result.chance:g} if nothing leaked{_by_chance(result)}{allowed}; a deliberately leaky copy was {control}"
+        f"{result.chance:g} if nothing leaked{_by_chance(result)}{_allowed(result)}; a deliberately leaky copy was {control}"
         + "".join(f"; {words}" for words in (result.note, result.needs) if words)
     )
+
+
+def _allowed(result: attacks.AttackResult) -> str:
+    """What the declared guarantee allows, beside what it bounds; or why it says nothing."""
+    if result.ceiling is None:
+        return f"; no ceiling: {result.no_ceiling}" if result.no_ceiling else ""
+    most = number(result.ceiling, "up")
+    if result.fit is not None:
+        return f"; success on fitted persons {result.fit.value:.3f}, the guarantee allows {most}"
+    least = "at most" if result.floor is None else f"{number(result.floor, 'down')} to"
+    return f"; the guarantee allows {least} {most}"
 
 
 def _by_chance(result: attacks.AttackResult) -> str:

@@ -112,8 +112,10 @@ def _review(result: AttackResult) -> dict[str, Leaf]:
     )
     rates = {"attack": result.fit, "control": result.control}
     out |= {name: Leaf(rate.value, "P3", src) for name, rate in rates.items() if rate is not None}
-    numbers = {"baseline": result.baseline, "ceiling": result.ceiling, "p_value": result.p_adjusted}
+    numbers = {"baseline": result.baseline, "p_value": result.p_adjusted, **_allowed(result)}
     out |= {name: Leaf(number, "P3", src) for name, number in numbers.items() if number is not None}
+    if result.no_ceiling:
+        out["no_ceiling"] = Leaf(result.no_ceiling, "P3", src)
     if (control := result.positive_control) is not None:
         out["positive_control"] = Leaf(
             control.estimate - result.chance,
@@ -125,6 +127,14 @@ def _review(result: AttackResult) -> dict[str, Leaf]:
         )
         out["detected"] = Leaf(control.detected, "P3", src)
     return out
+
+
+def _allowed(result: AttackResult) -> dict[str, float | None]:
+    """What the declared guarantee allows: the success on persons used, or the difference where that is no rate."""
+    if result.fit is not None or result.ceiling is None:
+        return {"ceiling": result.ceiling}
+    least = None if result.floor is None else result.floor - result.chance
+    return {"most": result.ceiling - result.chance, "least": least}
 
 
 def _groups(register: Register) -> dict[str, Any]:

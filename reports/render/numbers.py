@@ -70,7 +70,7 @@ def dots(value: float) -> int:
     return min(100, max(0, ceil(_decimal(value) * 100)))
 
 
-def plain(value: Value) -> str:
+def plain(value: Value, direction: Direction = "nearest") -> str:
     """Any value of the evidence as words."""
     if value is None:
         return ABSENT
@@ -78,4 +78,4 @@ def plain(value: Value) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return "; ".join(value) if value else "none"
-    return value if isinstance(value, str) else number(value)
+    return value if isinstance(value, str) else number(value, direction)

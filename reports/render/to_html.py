@@ -307,13 +307,17 @@ class _Shown:
         groups = self.groups()
         return figures.groups(groups) if groups else None
 
-    def review_numbers(self, section: str) -> list[tuple[str, Leaf]]:
-        """All leaves directly under an internal section with their titles, for the internal edition."""
+    def review_numbers(self, section: str) -> list[tuple[str, Leaf, numbers.Direction]]:
+        """All leaves directly under an internal section with titles and how to round, for the internal edition."""
         found = self._evidence.section(f"review.{section}" if section else "review")
         order = list(words.REVIEW_WORDS)
         keys = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
-        leaves = [(words.REVIEW_WORDS.get(key, key.replace("_", " ")), found[key]) for key in keys]
-        return [(title, leaf) for title, leaf in leaves if isinstance(leaf, Leaf)]
+        leaves = [(key, found[key]) for key in keys]
+        return [
+            (words.REVIEW_WORDS.get(key, key.replace("_", " ")), leaf, words.REVIEW_ROUNDED.get(key, "nearest"))
+            for key, leaf in leaves
+            if isinstance(leaf, Leaf)
+        ]
 
 
 def _as_float(leaf: Leaf) -> float:

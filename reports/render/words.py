@@ -14,6 +14,7 @@ from typing import Final
 from reports.attestation import Decision
 from reports.gate import Verdict
 from reports.gate.verdict import RuleState, State
+from reports.render.numbers import Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +151,11 @@ REVIEW_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "attack": "On people whose rows were used",
         "control": "On people whose rows were never used",
         "ceiling": "Most that the guarantee allows on people whose rows were used",
+        "no_ceiling": "No ceiling, because",
         "baseline": "The same attacker without the release",
         "excess": "Difference that is judged",
+        "most": "Most that the guarantee allows the difference to be",
+        "least": "Least that it allows",
         "p_value": "p-value, corrected for the number of attacks",
         "positive_control": "Positive control: a deliberately leaky copy",
         "detected": "Leaky copy caught",
@@ -165,6 +169,8 @@ REVIEW_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Names of internal figures, in the order in which a reader wants them; others follow under their own names."""
+REVIEW_ROUNDED: Final[Mapping[str, Direction]] = MappingProxyType({"ceiling": "up", "most": "up", "least": "down"})
+"""What is allowed is never printed better than it was proven."""
 
 
 @dataclass(frozen=True, kw_only=True)

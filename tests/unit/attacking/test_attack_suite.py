@@ -28,11 +28,14 @@ from attacks import (
     run_suite,
 )
 from attacks.base import Attack, Finding, Gap, excess, holm
+from attacks.ceilings import Unproven
 from attacks.people import People, Rows
 from attacks.suite import CROWDED, STARTED, SuiteResult, _controlled, _Leaky, _Room
 from dpsynth import Column, Cost, PersonRecords, Records, ReviewSample, Schema, tpr_bound
+from dpsynth.cli.attack import _item, _sentence
 from reports.collect import advised, review_evidence
 from reports.policy import Policy
+from reports.render.numbers import number
 
 
 def measured(**changes: object) -> AttackResult:
@@ -718,16 +721,62 @@ def test_ceilings_are_the_guarantee_at_the_control_rate(tables: ModuleType) -> N
     results = run_suite(sample, sample.fit.records, cost=cost)
     exact = results["exact_match"]
     assert exact.control is not None
-    assert exact.ceiling == tpr_bound(cost, exact.control.interval(0.95).high)
+    error = 0.05 / 10 / len(exact.variants)
+    assert exact.ceiling == tpr_bound(cost, exact.control.interval(1 - error).high)
     assert exact.above_ceiling  # a copy at rho 0.02: somebody has to look for a mistake
     assert "guarantee" in exact.note
     assert exact.judge(at_most=1.0, tolerance=1.0) == "fail"
-    assert results["nearest_record"].ceiling is None  # no rate on fitted persons
     generous = run_suite(sample, sample.fit.records, cost=Cost.zcdp(Fraction(10**4)))
     assert not any(result.above_ceiling for result in generous)
+    assert {result.ceiling for result in generous} == {1.0, None}  # shown, though it says nothing
     plain = run_suite(sample, sample.fit.records)
     assert all(result.ceiling is None and not result.above_ceiling for result in plain)
+    assert not any(result.no_ceiling for result in plain)
     assert [r.estimate for r in plain] == [r.estimate for r in results] == [r.estimate for r in generous]
+
+
+def test_each_number_has_a_ceiling_or_a_reason_why_not(tables: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    sample = tables.split(tables.population(200, rng), rng)
+    results = run_suite(sample, sample.fit.records, cost=Cost.zcdp(Fraction(1, 50)))
+    for result in results:
+        assert (result.ceiling is None) == bool(result.no_ceiling), result.id
+        for name in result.variants:
+            measure = result.measures[name]
+            assert measure.bound is not None, (result.id, name)
+            assert (measure.ceiling is None) == isinstance(measure.bound, Unproven)
+            assert measure.ceiling is None or measure.floor is None or measure.floor < measure.chance < measure.ceiling
+    assert {result.id for result in results if result.no_ceiling} == {"vulnerable_records", "reconstruction"}
+    nearest = results["nearest_record"]
+    assert nearest.floor is not None
+    assert nearest.ceiling is not None
+    assert 0 < nearest.floor < 0.5 < nearest.ceiling < 1
+    figures = {name: measure.ceiling for name, measure in results["membership"].measures.items()}
+    areas = {ceiling for name, ceiling in figures.items() if name.startswith("AUC")}
+    assert areas == {figures["AUC, combined"]}
+    assert figures["TPR at FPR 0.1"] == figures["false positive rate 0.1"]
+    assert figures["FPR meant to be 0.1"] is None  # a rate of persons held back
+
+
+def test_whatever_shows_a_number_shows_what_is_allowed(tables: ModuleType) -> None:
+    """Text, JSON and internal evidence, of an attack with rates, of one that divides a whole, and of one without."""
+    rng = np.random.default_rng(2)
+    sample = tables.split(tables.population(300, rng), rng)
+    results = run_suite(sample, sample.fit.records, cost=Cost.zcdp(Fraction(1, 50)))
+    evidence = review_evidence(results, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    rates, share, none = (results[name] for name in ("record_linkage", "nearest_record", "reconstruction"))
+    assert rates.ceiling is not None
+    assert f"the guarantee allows {number(rates.ceiling, 'up')};" in _sentence(rates)
+    assert evidence.value("review.record_linkage.ceiling") == _item(rates)["ceiling"] == rates.ceiling
+    assert share.ceiling is not None
+    assert share.floor is not None
+    assert f"allows {number(share.floor, 'down')} to {number(share.ceiling, 'up')};" in _sentence(share)
+    assert [_item(share)[key] for key in ("floor", "ceiling")] == [share.floor, share.ceiling]
+    ends = [evidence.value(f"review.nearest_record.{key}") for key in ("least", "most")]
+    assert ends == [share.floor - 0.5, share.ceiling - 0.5]  # beside the excess
+    assert f"no ceiling: {none.no_ceiling};" in _sentence(none)
+    assert evidence.value("review.reconstruction.no_ceiling") == _item(none)["no_ceiling"] == none.no_ceiling != ""
+    assert evidence.get("review.reconstruction.ceiling") is None
 
 
 def test_every_incomplete_result_says_what_it_needs(tables: ModuleType) -> None:

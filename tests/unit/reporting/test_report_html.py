@@ -325,6 +325,25 @@ def test_criteria_put_the_ceiling_beside_the_attack(builder: ModuleType) -> None
         assert f"{title} on real rows, without noise" in internal
 
 
+def test_what_a_guarantee_allows_on_real_rows_is_rounded_to_the_safe_side(builder: ModuleType) -> None:
+    allowed = {
+        "review.linkage.ceiling": 0.123412,
+        "review.nearest_record.most": 0.123412,
+        "review.nearest_record.least": -0.123412,
+        "review.reconstruction.no_ceiling": "nothing is proven",
+    }
+    changed = {path: builder.internal_number(value, n=None) for path, value in allowed.items()}
+    policy = builder.policy()
+    text = to_html(Report.of(policy, builder.internal(changed), on=builder.TODAY, edition="internal"))
+    for title, shown in (
+        ("Most that the guarantee allows on people whose rows were used", "0.1235"),
+        ("Most that the guarantee allows the difference to be", "0.1235"),
+        ("Least that it allows", "\N{MINUS SIGN}0.1235"),
+        ("No ceiling, because", "<bdi>nothing is proven</bdi>"),
+    ):
+        assert re.search(rf"<th scope=\"row\">{title}</th><td[^>]*>{shown}</td>", text), title
+
+
 def test_noisy_rates_without_intervals_still_have_their_figure(builder: ModuleType) -> None:
     """Then the difference is drawn with its interval; a rate below zero and a lost ceiling are no nonsense."""
     rates = {
