@@ -112,6 +112,7 @@ class Finding:
         p_value: Chance that the most striking of them stands out so much if nothing leaked.
         trials: How many guesses, rows or claims were judged.
         figures: Further numbers for the report, which decide nothing.
+        omitted: Figures that there is too little for, each with the reason.
         warning: Something a reviewer must know; empty if nothing.
         to_look_at: Whether the warning is about something that a person has to look at, whatever the p-values say.
         gap: Why nothing could be measured; None if something was.
@@ -123,6 +124,7 @@ class Finding:
     p_value: float | None = None
     trials: int = 0
     figures: Mapping[str, Measure] = field(default_factory=dict)
+    omitted: Mapping[str, str] = field(default_factory=dict)
     warning: str = ""
     to_look_at: bool = False
     gap: Gap | None = None
@@ -254,6 +256,7 @@ class AttackResult:
         p_adjusted: The same, corrected for all attacks of the suite (Holm).
         measures: The variants and further figures by name.
         variants: Which of them decide.
+        omitted: Figures that there was too little for, each with the reason.
         note: What a reviewer must know; empty if nothing.
         to_look_at: Whether a person has to look at what the note says before anybody calls this a pass.
         needs: What would make an incomplete result complete.
@@ -282,6 +285,7 @@ class AttackResult:
     p_adjusted: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
+    omitted: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     to_look_at: bool = False
     needs: str | None = None
@@ -289,6 +293,11 @@ class AttackResult:
     two_sided: bool = False
     controls: int = 0
     ceiling: float | None = None
+
+    @property
+    def figures(self) -> Mapping[str, Measure]:
+        """The measures that decide nothing."""
+        return {name: measure for name, measure in self.measures.items() if name not in self.variants}
 
     @property
     def above_ceiling(self) -> bool:
