@@ -8,7 +8,8 @@ as the baseline.
 
 Reported besides, and never judged: what the five nearest rows say by majority, how often a number of the nearest row is
 right within a twentieth of the interquartile range, how often rows with the same quasi-identifiers carry the value
-(correct attribution probability), and how often the forest is right about the persons of each side whom it is surest of.
+(correct attribution probability), and how often the forest is right about the persons of each side whom it is surest of:
+by its votes, and where these are equal by how near a synthetic row is on what the attacker knows.
 
 Sources: correct attribution probability: Taub, Elliot, Pampaka, Smith, Privacy in Statistical Databases 2018, 122,
     doi:10.1007/978-3-319-99771-1_9 (definition as the manuals of the R packages SynthesizerPlus and riskutility have it;
@@ -132,7 +133,9 @@ def _figures(
         guessed: The forest's guess for each row, and the share of its votes.
     """
     guess, votes = guessed
-    surest = votes == pool.best(votes)[pool.person]
+    sure = np.stack([votes, -np.round(near.given, 9)], axis=1)  # equally many votes: rather of who is near
+    confidence = np.unique(sure, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
+    surest = confidence == pool.best(confidence)[pool.person]
     hits = surest & (guess == pool.rows.cells[:, place])
     right = np.round(pool.total(hits.astype(np.float64)) / pool.total(surest.astype(np.float64)), 9)
     by_row = {
@@ -147,7 +150,7 @@ def _figures(
             "no reference person has a number" if close is None else compared(np.round(pool.mean(close), 9), member)
         )
     for share in SUREST:
-        figures[f"forest, precision on the surest {share:.0%}"] = precision(right, pool.best(votes), member, share)
+        figures[f"forest, precision on the surest {share:.0%}"] = precision(right, pool.best(confidence), member, share)
     return figures
 
 

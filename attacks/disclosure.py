@@ -62,10 +62,10 @@ def disclosure(people: People, synthetic: Rows, known: list[int], secret: list[i
     larger = max(disclosed, key=lambda risk: float(risk[member].mean()))
     customary = f"{CUSTOMARY:g} is customary"
     return {
-        f"prosecutor risk, mean, at most ({customary})": compared(prosecutor, member),
-        f"prosecutor risk above {CUSTOMARY:g}, at most": compared(_above(prosecutor), member),
-        f"journalist risk above {CUSTOMARY:g}, at most": compared(_above(journalist), member),
-        f"marketer risk, at most ({customary})": compared(journalist, member),
+        f"uniqueness, prosecutor risk, mean, at most ({customary})": compared(prosecutor, member),
+        f"uniqueness, prosecutor risk above {CUSTOMARY:g}, at most": compared(_above(prosecutor), member),
+        f"uniqueness, journalist risk above {CUSTOMARY:g}, at most": compared(_above(journalist), member),
+        f"uniqueness, marketer risk, at most ({customary})": compared(journalist, member),
         f"identity disclosure, at most ({customary})": compared(larger, member),
     }
 

@@ -65,6 +65,7 @@ class Nearness:
         closest: Distances to the nearest rows of the table, ascending, in units of a column; shape (rows, 20).
         linked: Chance that a table row nearest on the quasi-identifiers carries all sensitive values; shape (rows,).
         met: Chance that a table row nearest on the quasi-identifiers and one nearest on the rest are the same.
+        given: How far the nearest row of the table is on the columns that are not sensitive, in units of a column.
         guessed: For each sensitive column, the chance that a row nearest on the other columns carries the same cell.
         voted: The same for the cell that most of the five nearest rows carry, with all rows as near as the fifth; shared
             among cells with as many votes. Empty, as is `close`, where people are compared with others than the table.
@@ -77,6 +78,7 @@ class Nearness:
     closest: FloatMatrix
     linked: FloatVector
     met: FloatVector
+    given: FloatVector
     guessed: dict[int, FloatVector]
     voted: dict[int, FloatVector]
     close: dict[int, FloatVector]
@@ -227,6 +229,7 @@ class _Watch:
         self._weight = self.weights.astype(np.float64)
         self._closest = np.empty((number, NEIGHBOURS))
         self._linked, self._met = np.zeros(number), np.zeros(number)
+        self._given = np.zeros(number)
         self._guessed = {place: np.zeros(number) for place in self.places}
         self._voted = {place: np.zeros(number) for place in self.places if self.within is not None}
         self._close = {place: np.zeros(number) for place in self.within or ()}
@@ -268,7 +271,7 @@ class _Watch:
     def guess(self, block: slice, on_given: FloatMatrix) -> None:
         """Distances over all columns that are not sensitive."""
         rows = on_given.shape[0]
-        _, query, point = lowest(on_given)
+        self._given[block], query, point = lowest(on_given)
         weight = self._weight[point]
         total = np.bincount(query, weights=weight, minlength=rows)
         for place in self.places:
@@ -305,6 +308,7 @@ class _Watch:
             closest=np.sqrt(self._closest / squared_unit)[kind],
             linked=self._linked[kind],
             met=self._met[kind],
+            given=np.sqrt(self._given / squared_unit)[kind],
             guessed={place: guessed[kind] for place, guessed in self._guessed.items()},
             voted={place: voted[kind] for place, voted in self._voted.items()},
             close={place: close[kind] for place, close in self._close.items()},

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from itertools import combinations, pairwise, permutations, product
 from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from attacks import attribute
 from attacks.attribute import AttributeInference, attributed
 from attacks.base import Finding, Measure
 from attacks.disclosure import CUSTOMARY, disclosure
 from attacks.distances import Metric, Points
 from attacks.figures import compared, foremost, precision, quantiles, sorted_out
-from attacks.intervals import Quantile
+from attacks.intervals import Quantile, difference
 from attacks.linkage import GAP, NAMED, Game, Linkage, Words, alike, on_a_line
 from attacks.membership import Membership
 from attacks.nearest_record import QUANTILES, RATIO, NearestRecord
@@ -288,6 +290,8 @@ def test_votes_and_near_numbers(town: tuple[People, Rows]) -> None:
     ]
     apart, found = parts[0] + parts[1], nearness(people, table)
     within = tolerances(people.reference.rows)
+    unit = metric.points(table, known).light(len(table.columns)).unit
+    assert found.given == pytest.approx(np.sqrt(apart.min(axis=1)) / unit)
     assert set(within) == {place for place in secret if table.columns[place].is_numeric}
     for place in secret:
         for row in range(len(pool.rows)):
@@ -303,6 +307,30 @@ def test_votes_and_near_numbers(town: tuple[People, Rows]) -> None:
                     for value in offered
                 ]
                 assert found.close[place][row] == pytest.approx(np.mean(close))
+
+
+def test_the_surest_are_those_with_most_votes_and_then_the_nearest(town: tuple[People, Rows]) -> None:
+    people, table = town
+    pool, fitted, near = joined(people.fit, people.control), member(people), nearness(people, table)
+    place, rng = table.places("sensitive")[0], np.random.default_rng(0)
+    guess, votes = pool.rows.cells[rng.permutation(len(pool.rows)), place], rng.integers(1, 3, len(pool.rows)) / 2
+    right, confidence = np.zeros(pool.persons), []
+    for who in range(pool.persons):
+        rows = np.flatnonzero(pool.person == who)
+        best = max((votes[row], -round(near.given[row], 9)) for row in rows)
+        confidence.append(best)
+        hits = [
+            guess[row] == pool.rows.cells[row, place]
+            for row in rows
+            if (votes[row], -round(near.given[row], 9)) == best
+        ]
+        right[who] = np.mean(hits)
+    order = sorted(set(confidence))
+    ranked = np.array([order.index(one) for one in confidence], dtype=np.float64)
+    with mock.patch.multiple(attribute, SUREST=(0.5,)):
+        found = attribute._figures(table, pool, fitted, near, place, (guess, votes))
+    expected = precision(right, ranked, fitted, 0.5)
+    assert sides(found["forest, precision on the surest 50%"]) == pytest.approx(sides(expected))
 
 
 def test_tolerance_is_a_part_of_the_interquartile_range(town: tuple[People, Rows]) -> None:
@@ -333,24 +361,27 @@ def found(attacker: object, sample: ReviewSample, table: Records) -> Finding:
 
 @pytest.mark.parametrize("attacker", ATTACKERS, ids=lambda attacker: attacker.id)
 def test_a_copy_moves_figures_and_a_fresh_sample_does_not(tables: ModuleType, attacker: object) -> None:
-    """Which way a copy moves a figure is known of each; a fresh sample moves one in twenty beyond its interval."""
+    """A copy moves all of them the known way, most beyond their intervals; a fresh sample none beyond 99.9 %.
+
+    There are about 40 figures, so a fresh seed would fail with a chance of about 4 in 100.
+    """
     rng = np.random.default_rng(4)
     sample = tables.split(tables.population(2400, rng), rng)
-    copy = found(attacker, sample, sample.fit.records).figures
-    fresh = found(attacker, sample, tables.population(1200, rng).records).figures
+    copy, fresh = (
+        {name: figure for name, figure in found(attacker, sample, table).figures.items() if figure.fit is not None}
+        for table in (sample.fit.records, tables.population(1200, rng).records)
+    )
     assert copy.keys() == fresh.keys()
-    assert copy
+    moved = []
     for name, figure in copy.items():
-        if name.startswith("AUC"):
-            continue
-        ends, unmoved = figure.interval, fresh[name].interval
-        down = name.startswith(RATIO)
-        assert ends.high < 0 if down else ends.low > 0 or figure.estimate > 0, name
-        assert unmoved.low - 0.03 < 0 < unmoved.high + 0.03, name
-    moved = [f.interval.low > 0 or f.interval.high < 0 for n, f in copy.items() if not n.startswith("AUC")]
-    alarms = [f.interval.low > 0 or f.interval.high < 0 for n, f in fresh.items() if not n.startswith("AUC")]
+        way = -1 if name.startswith(RATIO) else 1
+        assert way * figure.estimate > 0, name
+        moved.append(0 not in figure.interval)
+        one, other = fresh[name].fit, fresh[name].control
+        assert one is not None
+        assert other is not None
+        assert 0 in difference(one, other, 0.999), name
     assert np.mean(moved) > 0.7
-    assert np.mean(alarms) < 0.25
 
 
 @pytest.mark.parametrize("attacker", ATTACKERS, ids=lambda attacker: attacker.id)
