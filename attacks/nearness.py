@@ -231,7 +231,8 @@ class _Watch:
         self._linked, self._met = np.zeros(number), np.zeros(number)
         self._given = np.zeros(number)
         self._guessed = {place: np.zeros(number) for place in self.places}
-        self._voted = {place: np.zeros(number) for place in self.places if self.within is not None}
+        self._ballots = {place: self._numbered(place) for place in self.places if self.within is not None}
+        self._voted = {place: np.zeros(number) for place in self._ballots}
         self._close = {place: np.zeros(number) for place in self.within or ()}
         self._wanted, self._offered = keys(self.queries.cells[:, self.places], self.base.cells[:, self.places])
         self._least = np.full(columns, np.inf)
@@ -284,15 +285,24 @@ class _Watch:
         if self.within is not None:
             self._vote(block, on_given)
 
+    def _numbered(self, place: int) -> tuple[IntVector, IntVector, int]:
+        """Numbers for the cells of a column that the base has, and one more that stands for any other.
+
+        Of the queries and of the base; the last one is how many there are, never many more than rows of the base.
+        """
+        levels, offered = np.unique(self.base.cells[:, place], return_inverse=True)
+        own = np.minimum(np.searchsorted(levels, self.queries.cells[:, place]), len(levels) - 1)
+        known = levels[own] == self.queries.cells[:, place]
+        return np.where(known, own, len(levels)), offered.reshape(-1), len(levels) + 1
+
     def _vote(self, block: slice, on_given: FloatMatrix) -> None:
         fifth = nearest_of(on_given, smallest(on_given, VOTERS), self.weights)[:, VOTERS - 1, None]
         query, point = pairs(on_given <= fifth.astype(on_given.dtype))
-        for place in self.places:
-            own, size = self.queries.cells[block, place], self.base.columns[place].size
-            ballot = query * size + self.base.cells[point, place]
-            votes = np.bincount(ballot, weights=self._weight[point], minlength=len(own) * size).reshape(-1, size)
+        for place, (own, offered, size) in self._ballots.items():
+            ballot = query * size + offered[point]
+            votes = np.bincount(ballot, weights=self._weight[point], minlength=len(fifth) * size).reshape(-1, size)
             won = votes == votes.max(axis=1, keepdims=True)
-            self._voted[place][block] = won[np.arange(len(own)), own] / won.sum(axis=1)
+            self._voted[place][block] = won[np.arange(len(fifth)), own[block]] / won.sum(axis=1)
 
     def found(self, ours: Distinct, theirs: Distinct, squared_unit: float) -> Nearness:
         """Everything by row instead of by kind of row."""
