@@ -117,7 +117,7 @@ def beyond(variants: Mapping[str, Measure]) -> set[str]:
     return {name for name, measure in variants.items() if measure.beyond(confidence=_certainty(variants))}
 
 
-def compared(fit: Rate, control: Rate, *, p_value: float | None = None) -> Measure:
+def per_person(fit: Rate, control: Rate, *, p_value: float | None = None) -> Measure:
     """`excess` of something that is the same for every person of either side, so that the guarantee bounds it."""
     return excess(fit, control, p_value=p_value, bound=PerPerson(without=control))
 
@@ -152,6 +152,7 @@ class Finding:
         p_value: Chance that the most striking of them stands out so much if nothing leaked.
         trials: How many guesses, rows or claims were judged.
         figures: Further numbers for the report, which decide nothing.
+        omitted: Figures that there is too little for, each with the reason.
         warning: Something a reviewer must know; empty if nothing.
         to_look_at: Whether the warning is about something that a person has to look at, whatever the p-values say.
         gap: Why nothing could be measured; None if something was.
@@ -163,6 +164,7 @@ class Finding:
     p_value: float | None = None
     trials: int = 0
     figures: Mapping[str, Measure] = field(default_factory=dict)
+    omitted: Mapping[str, str] = field(default_factory=dict)
     warning: str = ""
     to_look_at: bool = False
     gap: Gap | None = None
@@ -303,6 +305,7 @@ class AttackResult:
         p_adjusted: The same, corrected for all attacks of the suite (Holm).
         measures: The variants and further figures by name.
         variants: Which of them decide.
+        omitted: Figures that there was too little for, each with the reason.
         note: What a reviewer must know; empty if nothing.
         to_look_at: Whether a person has to look at what the note says before anybody calls this a pass.
         needs: What would make an incomplete result complete.
@@ -333,6 +336,7 @@ class AttackResult:
     p_adjusted: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
+    omitted: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     to_look_at: bool = False
     needs: str | None = None
@@ -342,6 +346,11 @@ class AttackResult:
     ceiling: float | None = None
     floor: float | None = None
     no_ceiling: str = ""
+
+    @property
+    def figures(self) -> Mapping[str, Measure]:
+        """The measures that decide nothing."""
+        return {name: measure for name, measure in self.measures.items() if name not in self.variants}
 
     @property
     def above_ceiling(self) -> bool:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import hypergeom
 
 from attacks import permutation
-from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, compared
+from attacks.base import ALPHA, CONFIDENCE, Criterion, Finding, Measure, Threat, per_person
 from attacks.ceilings import PerPerson
 from attacks.intervals import Rate, clopper_pearson
 from attacks.people import BoolVector, Group, People, Rows, fingerprints
@@ -58,7 +58,7 @@ class ExactMatch:
         )
         return Finding(
             variants={
-                name: compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+                name: per_person(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
                 for (name, hit), p in zip(both.items(), tested.p_values, strict=True)
             },
             p_value=tested.p_value,

@@ -11,7 +11,7 @@ loss stand beside them. Coverage is simulated in tests/statistical/attacking/.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -72,8 +72,12 @@ class Rate:
         for more than ten trials a person: a spread of zero is no proof of infinite knowledge.
         """
         persons = len(values)
-        mean = float(np.mean(values))
-        return cls(value=mean, trials=_trials(mean, float(np.var(values)) / persons, persons), persons=persons)
+        return cls.varying(float(np.mean(values)), float(np.var(values)) / persons, persons)
+
+    @classmethod
+    def varying(cls, value: float, variance: float, persons: int) -> Rate:
+        """A mean that so many persons make, and the variance of that mean."""
+        return cls(value=value, trials=_trials(value, variance, persons), persons=persons)
 
     def interval(self, confidence: float) -> Interval:
         """Wilson's interval, which keeps its width where the rate is 0 or 1."""
@@ -86,11 +90,44 @@ class Rate:
         return Interval(low=low, high=high, confidence=confidence)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quantile(Rate):
+    """A quantile of numbers in [0, 1], and how much is known about it.
+
+    Args:
+        level: Which one, in (0, 1).
+        ordered: The numbers, ascending, one for each person.
+    """
+
+    level: float
+    ordered: FloatVector = field(compare=False, repr=False)
+
+    @classmethod
+    def over_persons_at(cls, level: float, values: FloatVector) -> Quantile:
+        """The least number that at least this share of the persons do not exceed."""
+        ordered, persons = np.sort(values), len(values)
+        place = max(math.ceil(round(level * persons, 9)), 1) - 1
+        return cls(value=float(ordered[place]), trials=persons, persons=persons, level=level, ordered=ordered)
+
+    def interval(self, confidence: float) -> Interval:
+        """Between two of the numbers, or to the end of [0, 1] where so many persons say no more; ties are harmless.
+
+        Source: the number of persons below the true quantile is binomial: David and Nagaraja, Order Statistics (2003),
+            section 7.1 (from memory); a test counts how often it covers.
+        """
+        tail = (1 - confidence) / 2
+        low, high = (int(stats.binom.ppf(p, self.persons, self.level)) for p in (tail, 1 - tail))
+        padded = np.concatenate([[0.0], self.ordered, [1.0]])
+        return Interval(low=float(padded[low]), high=float(padded[high + 1]), confidence=confidence)
+
+
 def _trials(mean: float, variance_of_mean: float, persons: int) -> float:
     """How many yes-or-no trials with this mean would have this variance, between a tenth and ten a person."""
     most = 10.0 * persons
+    if mean in (0.0, 1.0):
+        return float(persons)
     if variance_of_mean <= 0:
-        return float(persons) if mean in (0.0, 1.0) else most
+        return most
     return min(max(mean * (1 - mean) / variance_of_mean, persons / 10), most)
 
 
@@ -100,7 +137,7 @@ def normal_quantile(probability: float) -> float:
 
 
 def difference(fit: Rate, control: Rate, confidence: float) -> Interval:
-    """Where `fit - control` lies: Newcombe's interval from the Wilson limits of two independent rates."""
+    """Where `fit - control` lies: Newcombe's interval from the limits of two independent rates, or quantiles."""
     f, c = fit.interval(confidence), control.interval(confidence)
     d = fit.value - control.value
     low = d - math.hypot(fit.value - f.low, c.high - control.value)

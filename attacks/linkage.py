@@ -11,6 +11,10 @@ values. Games are played, each on fitted persons and on persons held back:
 
 Where several rows are equally near, one of them is meant at random, and the success is the chance of the right one. The
 torn columns are compared cell by cell, and a row is the nearer the more cells agree.
+
+Reported besides, and never judged: the same games, and that of the quasi-identifiers against the rest, where the row has
+to be truly like the person in all columns (equal, or in the next cell of an ordered column: a link that pays), and where
+five rows may be named from either side (one of them the same).
 """
 
 from __future__ import annotations
@@ -23,15 +27,20 @@ import numpy as np
 import numpy.typing as npt
 
 from attacks import permutation
-from attacks.base import Criterion, Finding, Gap, Measure, Threat, compared
+from attacks.base import Criterion, Finding, Gap, Measure, Threat, per_person
+from attacks.figures import Figures, compared, sorted_out
 from attacks.intervals import FloatVector, Rate
 from attacks.nearness import foreign, linkable, nearness
 from attacks.people import BoolVector, FloatMatrix, Group, IntMatrix, IntVector, People, Rows, joined
 from attacks.people import roles as roles  # other attacks ask here
+from dpsynth import Column
 
 KNOWN, SIDES = "all sensitive values by quasi-identifiers", "same row from two sides"
 TORN, WORST = "same row from two random sides", "same row from the two worst sides"
+DECLARED = "same row by quasi-identifiers and by the rest"  # reported, not judged: `SIDES` is that, with all persons
 SPLITS = 20
+NAMED = 5  # rows that may be named from either side
+GAP = -9  # where a missing value is placed, which is near none
 TARGETS = 500  # persons a side who are linked across torn columns, and as many with whom the worst split is sought
 CANDIDATES = 2500  # synthetic rows that they may be linked to
 STEPS = 3  # columns that the search moves from one side to the other, at most
@@ -71,9 +80,16 @@ class Linkage:
             for (name, hit), p in zip(paid.items(), tested.p_values, strict=True)
         }
         p_value = tested.p_value
+        figures: Figures = {"links that pay, and among five": "the table has two columns only"}
         if len(synthetic.columns) > 2:
             torn = Torn.of(pool, member, synthetic, rng)
-            found = {TORN: torn.at_random(rng), WORST: torn.at_worst()}
+            games = {TORN: torn.at_random(rng), WORST: torn.at_worst(), DECLARED: torn.as_declared()}
+            found = {name: games[name].same for name in (TORN, WORST)}
+            figures = {
+                f"{name}, {what}": compared(hit, torn.member)
+                for name, game in games.items()
+                for what, hit in game.further.items()
+            }
             on_torn = permutation.linear(np.stack(list(found.values()), axis=1), torn.member, rng=rng)
             p_value = min(p_value, on_torn.p_value)
             variants |= {
@@ -82,10 +98,13 @@ class Linkage:
             }
             p_value = min(2 * p_value, 1.0)  # two tests on different persons
         certain = np.maximum(paid[KNOWN], paid[SIDES]) > 0.5
+        measured, omitted = sorted_out(figures)
         return Finding(
             variants=variants,
             p_value=p_value,
             trials=2 * len(pool.rows),
+            figures=measured,
+            omitted=omitted,
             exposed=(certain[member], certain[~member]),
         )
 
@@ -96,7 +115,7 @@ class Linkage:
 
 
 def _excess(hit: FloatVector, member: BoolVector, p_value: float) -> Measure:
-    return compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=p_value)
+    return per_person(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=p_value)
 
 
 def matches(
@@ -133,13 +152,13 @@ class Torn:
         cells: One row of each target, targets that are judged first; shape (targets, columns).
         member: Which of the judged targets were fitted; shape (judged,).
         helper: The same for those with whom the worst split is sought.
-        table: Candidates; shape (rows, columns).
+        table: Candidates.
     """
 
     cells: IntMatrix
     member: BoolVector
     helper: BoolVector
-    table: IntMatrix
+    table: Rows
 
     @classmethod
     def of(cls, pool: Group, member: BoolVector, table: Rows, rng: np.random.Generator) -> Torn:
@@ -157,7 +176,7 @@ class Torn:
             pool.rows.cells[row[np.concatenate([judged, helpers])]],
             member[judged],
             member[helpers],
-            table.at_most(CANDIDATES, rng).cells,
+            table.at_most(CANDIDATES, rng),
         )
 
     def limits(self, measure: Measure) -> Measure:
@@ -169,32 +188,81 @@ class Torn:
         ]
         return measure.limited(*trials) if len(trials) == 2 else measure
 
-    def at_random(self, rng: np.random.Generator) -> FloatVector:
-        """Chance of the same row from two random sides, mean over splits, for each judged target."""
-        judged = self.cells[: len(self.member)]
-        splits = np.stack([_split(self.cells.shape[1], rng) for _ in range(SPLITS)])
-        met: FloatVector = np.round(same_row(judged, self.table, splits).mean(axis=0), 9)
-        return met
+    def at_random(self, rng: np.random.Generator) -> Game:
+        """The game with random splits."""
+        return self._played(np.stack([_split(self.cells.shape[1], rng) for _ in range(SPLITS)]))
 
-    def at_worst(self) -> FloatVector:
-        """The same for the split that tells the helpers' two sides apart best."""
+    def as_declared(self) -> Game:
+        """The game with quasi-identifiers on one side and the rest on the other."""
+        known, _ = roles(self.table)
+        return self._played(np.isin(np.arange(self.cells.shape[1]), known)[None, :])
+
+    def at_worst(self) -> Game:
+        """The game with the split that tells the helpers' two sides apart best."""
         helpers, columns = self.cells[len(self.member) :], self.cells.shape[1]
+        table = self.table.cells
 
         def gains(met: FloatMatrix) -> FloatVector:
             gained: FloatVector = np.round(met[:, self.helper].mean(axis=1) - met[:, ~self.helper].mean(axis=1), 12)
             return gained
 
         best = np.arange(columns) % 2 == 0
-        most = float(gains(same_row(helpers, self.table, best[None, :]))[0])
+        most = float(gains(same_row(helpers, table, best[None, :]))[0])
         for _ in range(STEPS):
-            found = gains(one_moved(helpers, self.table, best))
+            found = gains(one_moved(helpers, table, best))
             found[(best.sum() == 1) & best | (best.sum() == columns - 1) & ~best] = -np.inf  # would leave a side empty
             if found.max() <= most:
                 break
             most = float(found.max())
             best = best ^ (np.arange(columns) == np.argmax(found))
-        met: FloatVector = np.round(same_row(self.cells[: len(self.member)], self.table, best[None, :])[0], 9)
-        return met
+        return self._played(best[None, :])
+
+    def _played(self, splits: BoolMatrix) -> Game:
+        """The game on the judged targets; splits of shape (splits, columns)."""
+        judged, table = self.cells[: len(self.member)], self.table.cells
+        mine, theirs = (
+            np.stack(
+                [on_a_line(column, cells) for column, cells in zip(self.table.columns, side.T, strict=True)], axis=1
+            )
+            for side in (judged, table)
+        )
+        return Game.of(judged, table, splits, alike(mine, theirs))
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """What it comes to when columns are torn, for each target the mean over splits; shape (targets,).
+
+    Args:
+        same: Chance that the nearest row of one side and that of the other are the same row.
+        further: The same where the row has to be like the person, where five rows may be named from either side, and both.
+    """
+
+    same: FloatVector
+    further: dict[str, FloatVector]
+
+    @classmethod
+    def of(cls, rows: IntMatrix, table: IntMatrix, splits: BoolMatrix, like: Words) -> Game:
+        """Plays it.
+
+        Args:
+            rows, table, splits: As for `same_row`.
+            like: Which table rows are like which rows; shape (rows, words).
+        """
+        shape = len(splits), len(rows)
+        same, paying = np.empty((2, *shape))
+        drawn, all_shared, like_shared = np.empty((3, 4, *shape))
+        for part, number, one, other, everybody in _torn(rows, table, splits):
+            near, too = one.least(everybody)[0], other.least(everybody)[0]
+            same[number, part], paying[number, part] = _met(near, too), _met(near, too, like[part])
+            named, named_too = one.first(near, everybody, NAMED), other.first(too, everybody, NAMED)
+            drawn[:, number, part] = *_drawn(*named), *_drawn(*named_too)
+            all_shared[:, number, part] = _shared(named, named_too, everybody)
+            like_shared[:, number, part] = _shared(named, named_too, like[part])
+        among, paying_among = (_met_among(drawn, shared) for shared in (all_shared, like_shared))
+        means = [np.round(met.mean(axis=0), 9) for met in (same, paying, among, paying_among)]
+        names = ("like the person", f"among {NAMED}", f"among {NAMED}, like the person")
+        return cls(means[0], dict(zip(names, means[1:], strict=True)))
 
 
 def _split(columns: int, rng: np.random.Generator) -> BoolVector:
@@ -216,6 +284,13 @@ def same_row(rows: IntMatrix, table: IntMatrix, splits: BoolMatrix) -> FloatMatr
         Shape (splits, rows).
     """
     met = np.empty((len(splits), len(rows)))
+    for part, number, one, other, everybody in _torn(rows, table, splits):
+        met[number, part] = _met(one.least(everybody)[0], other.least(everybody)[0])
+    return met
+
+
+def _torn(rows: IntMatrix, table: IntMatrix, splits: BoolMatrix) -> Iterator[tuple[slice, int, Sums, Sums, Words]]:
+    """For some rows at a time and each split, in how many columns of either side pairs differ, and all pairs."""
     steps = _steps(splits)
     for part, facts, everybody in _compared(rows, table):
         one, other = Sums(), Sums()
@@ -228,8 +303,7 @@ def same_row(rows: IntMatrix, table: IntMatrix, splits: BoolMatrix) -> FloatMatr
             for place in leaving:
                 one.remove(facts[place])
                 other.add(facts[place])
-            met[number, part] = _met(one.least(everybody)[0], other.least(everybody)[0])
-    return met
+            yield part, number, one, other, everybody
 
 
 def one_moved(rows: IntMatrix, table: IntMatrix, first: BoolVector) -> FloatMatrix:
@@ -275,10 +349,64 @@ def _all_if(truth: BoolMatrix) -> Words:
     return np.asarray(-truth.astype(np.int64)).view(np.uint64)
 
 
-def _met(near: Words, too: Words) -> FloatVector:
-    """Chance that a pair of the one kind and a pair of the other are the same; shape (rows,)."""
-    met: FloatVector = _counted(near & too) / (_counted(near) * _counted(too))
+def _met(near: Words, too: Words, among: Words | None = None) -> FloatVector:
+    """Chance that a pair of the one kind and a pair of the other are the same, and among these; shape (rows,)."""
+    both = near & too if among is None else near & too & among
+    met: FloatVector = _counted(both) / (_counted(near) * _counted(too))
     return met
+
+
+def _drawn(sure: Words, tied: Words) -> tuple[FloatVector, FloatVector]:
+    """How many pairs are tied, and how many of these are drawn so that there are `NAMED`; shape (rows,) each."""
+    number = _counted(tied)
+    return number, np.minimum(NAMED - _counted(sure), number)
+
+
+def _shared(one: tuple[Words, Words], other: tuple[Words, Words], among: Words) -> list[FloatVector]:
+    """How many of these pairs are sure of both kinds, tied of one and sure of the other, the reverse, and tied of both."""
+    return [_counted(mine & theirs & among) for theirs in other for mine in one]
+
+
+def _met_among(drawn: FloatMatrix, shared: FloatMatrix) -> FloatMatrix:
+    """Chance that `NAMED` pairs of the one kind and as many of the other share one; any shape behind the first axis.
+
+    Those tied for the last places are drawn, of the one kind independently of the other.
+
+    Args:
+        drawn: How many are tied and drawn of the one kind, and of the other.
+        shared: What `_shared` counts.
+    """
+    tied, few, tied_too, few_too = drawn
+    sure, told, told_too, common = shared
+    none = np.zeros(sure.shape)
+    for both in range(NAMED + 1):  # of the common ones that the first draw takes, and the second has to avoid
+        ways = _choose(common, np.full(common.shape, float(both))) * _choose(tied - told - common, few - both)
+        none += ways * _choose(tied_too - told_too - both, few_too)
+    none /= _choose(tied, few) * _choose(tied_too, few_too)
+    return np.where(sure > 0, 1.0, 1.0 - none)
+
+
+def _choose(n: FloatMatrix, k: FloatMatrix) -> FloatMatrix:
+    """Number of ways to choose k of n, k at most `NAMED`; 0 where there is none."""
+    ways = np.where((k < 0) | (k > n), 0.0, 1.0)
+    for step in range(NAMED):
+        ways *= np.where(step < k, (n - step) / (step + 1), 1.0)
+    return ways
+
+
+def alike(rows: IntMatrix, table: IntMatrix) -> Words:
+    """Which pairs are at most one apart in all columns; shape (rows, words), a bit a pair."""
+    everywhere = _packed(np.ones((1, len(table)), dtype=bool))
+    for mine, theirs in zip(rows.T, table.T, strict=True):
+        levels, which = np.unique(mine, return_inverse=True)
+        everywhere = everywhere & _packed(np.abs(levels[:, None] - theirs[None, :]) <= 1)[which.reshape(-1)]
+    return everywhere
+
+
+def on_a_line(column: Column, cells: IntVector) -> IntVector:
+    """Places of cells on a line: one apart where one is next to the other, farther where not; gaps are far from all."""
+    place = np.where(column.missing & (cells == column.size - 1), GAP, cells)
+    return place if column.is_numeric or column.type == "ordinal" else 2 * place
 
 
 def _compared(rows: IntMatrix, table: IntMatrix) -> Iterator[tuple[slice, list[Words], Words]]:
@@ -329,6 +457,28 @@ class Sums:
             among = fewer | (among & _all_if(none))
             digits.append(none)
         return among, digits
+
+    def first(self, least: Words, among: Words, number: int) -> tuple[Words, Words]:
+        """The pairs with the `number` least sums of each row: those surely so, and those tied for the last places.
+
+        Args:
+            least: What `least` found among these.
+            among: The pairs that are looked at.
+        """
+        sure, tied = np.zeros_like(least), least.copy()
+        for _ in range(number - 1):
+            short = np.flatnonzero(_counted(sure | tied) < number)
+            if not len(short):
+                break
+            sure[short] |= tied[short]
+            tied[short] = self._of(short).least(among & ~sure[short])[0]
+        return sure, tied
+
+    def _of(self, rows: IntVector) -> Sums:
+        """The sums of some rows."""
+        some = Sums()
+        some._digits = [digit[rows] for digit in self._digits]
+        return some
 
     def two_least(self, among: Words) -> tuple[Words, Words]:
         """The pairs with the least sum of each row, among these, and those with one more. Something has been added."""

@@ -6,6 +6,9 @@ and a filter that removed rows "too close" to fitted persons leaves a hole aroun
 
 Such distances see little of what a model that keeps marginals gives away, so this attack may fail a release and can
 never pass one.
+
+Reported besides, and never judged: how much nearer a person's nearest synthetic row is than the second nearest
+(nearest-neighbour distance ratio), as quantiles of both sides.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ import numpy as np
 from attacks import permutation
 from attacks.base import CONFIDENCE, FAMILY, Criterion, Finding, Measure, Threat
 from attacks.ceilings import Divided
+from attacks.figures import Figures, quantiles, sorted_out
 from attacks.intervals import FloatVector, Interval, normal_quantile
-from attacks.nearness import nearness
-from attacks.people import People, Rows, joined
+from attacks.nearness import Nearness, nearness
+from attacks.people import BoolVector, Group, People, Rows, joined
 
 CLOSEST = {"all rows": 1.0, "closest tenth": 0.1, "closest hundredth": 0.01}
+QUANTILES = (0.01, 0.05, 0.25)  # of the ratio of distances
+RATIO = "nearest-neighbour distance ratio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +65,31 @@ class NearestRecord:
             for (name, point), p in zip(points.items(), tested.p_values, strict=True)
         }
         hit = points["closest hundredth"] > 0
+        figures, omitted = sorted_out(_ratios(pool, member, near))
         return Finding(
             variants=variants,
             p_value=tested.p_value,
             trials=len(synthetic),
+            figures=figures,
+            omitted=omitted,
             exposed=(hit[member], hit[~member]),
         )
 
     def without(self, people: People, *, rng: np.random.Generator) -> dict[str, float]:
         """Chance: one half."""
         return {}
+
+
+def _ratios(pool: Group, member: BoolVector, near: Nearness) -> Figures:
+    """Quantiles over persons of the least ratio of distances to the nearest and the second nearest synthetic row.
+
+    A ratio is 1 where both are equally near, also where both equal the record: neither stands out.
+    """
+    if near.table.counts.sum() < 2:
+        return {RATIO: "the synthetic table has one row only"}
+    first, second = near.closest[:, 0], near.closest[:, 1]
+    ratio: FloatVector = np.divide(first, second, out=np.ones(len(first)), where=second > 0)
+    return quantiles(-pool.best(-np.round(ratio, 9)), member, QUANTILES, RATIO)
 
 
 def _share(fit: FloatVector, control: FloatVector, p_value: float, confidence: float) -> Measure:

@@ -27,10 +27,12 @@ from attacks.distances import (
     passes,
     smallest,
 )
-from attacks.people import Group, People, Rows, fingerprints, joined, keys, roles
+from attacks.people import MISSING, Group, People, Rows, fingerprints, joined, keys, roles
 from dpsynth import attack_generator
 
 NEIGHBOURS = 20  # nearest rows that are looked at
+VOTERS = 5  # nearest rows that vote on a sensitive value
+WITHIN = 0.05  # of the interquartile range: a number so near is guessed
 FOREIGN = 2500  # fitted persons who are compared with the reference
 
 
@@ -63,7 +65,11 @@ class Nearness:
         closest: Distances to the nearest rows of the table, ascending, in units of a column; shape (rows, 20).
         linked: Chance that a table row nearest on the quasi-identifiers carries all sensitive values; shape (rows,).
         met: Chance that a table row nearest on the quasi-identifiers and one nearest on the rest are the same.
-        guessed: For each sensitive column, the chance that a row nearest on the other columns carries the same value.
+        given: How far the nearest row of the table is on the columns that are not sensitive, in units of a column.
+        guessed: For each sensitive column, the chance that a row nearest on the other columns carries the same cell.
+        voted: The same for the cell that most of the five nearest rows carry, with all rows as near as the fifth; shared
+            among cells with as many votes. Empty, as is `close`, where people are compared with others than the table.
+        close: For each sensitive number, the chance that a row nearest on the other columns carries nearly the same.
         pairs: The real rows nearest to each table row, with all ties: (kind of table row, kind of real row).
         least: How far each kind of table row is from them, in squared steps.
         real, table: Which kinds of rows there are.
@@ -72,7 +78,10 @@ class Nearness:
     closest: FloatMatrix
     linked: FloatVector
     met: FloatVector
+    given: FloatVector
     guessed: dict[int, FloatVector]
+    voted: dict[int, FloatVector]
+    close: dict[int, FloatVector]
     pairs: tuple[IntVector, IntVector]
     least: FloatVector
     real: Distinct
@@ -90,7 +99,8 @@ class _Kept:
     def found(self, table: Rows) -> Nearness:
         with self._lock:
             if self._found is None:
-                self._found = _nearness(joined(self.people.fit, self.people.control).rows, table)
+                everybody = joined(self.people.fit, self.people.control).rows
+                self._found = _nearness(everybody, table, tolerances(self.people.reference.rows))
             return self._found
 
 
@@ -135,6 +145,21 @@ def foreign(people: People) -> tuple[Group, Nearness]:
     return kept.found(people)
 
 
+def tolerances(reference: Rows) -> dict[int, float]:
+    """How far off a guess of each sensitive number may be: a part of the interquartile range of these rows.
+
+    Columns are left out in which none of the rows has a number.
+    """
+    found = {}
+    for place in roles(reference)[1] if linkable(reference) else []:
+        values = reference.values[:, place]
+        known = values[values != MISSING]
+        if reference.columns[place].is_numeric and len(known):
+            low, high = np.quantile(known, (0.25, 0.75))
+            found[place] = WITHIN * float(high - low)
+    return found
+
+
 def linkable(table: Rows) -> bool:
     """Whether the table has columns to link by and others to learn."""
     return all(roles(table))
@@ -146,10 +171,11 @@ def distinct(*tables: Rows) -> list[Distinct]:
 
 
 @one_thread
-def _nearness(rows: Rows, table: Rows) -> Nearness:
+def _nearness(rows: Rows, table: Rows, within: dict[int, float] | None = None) -> Nearness:
+    """How rows lie to a table; with tolerances of numbers also what reports alone are about."""
     ours, theirs = distinct(rows, table)
     queries, base = rows.take(ours.first), table.take(theirs.first)
-    watch = _Watch(queries, base, theirs.counts)
+    watch = _Watch(queries, base, theirs.counts, within)
     metric, columns = Metric(table), len(table.columns)
     known, secret = roles(table) if linkable(table) else ([], [])
     others = [place for place in range(columns) if place not in known and place not in secret]
@@ -188,11 +214,13 @@ class _Watch:
     Args:
         queries, base: The different rows of both sides.
         weights: How often each base row occurs.
+        within: Tolerances of sensitive numbers; None where neither votes nor tolerances are asked for.
     """
 
     queries: Rows
     base: Rows
     weights: IntVector
+    within: dict[int, float] | None
     places: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -201,7 +229,11 @@ class _Watch:
         self._weight = self.weights.astype(np.float64)
         self._closest = np.empty((number, NEIGHBOURS))
         self._linked, self._met = np.zeros(number), np.zeros(number)
+        self._given = np.zeros(number)
         self._guessed = {place: np.zeros(number) for place in self.places}
+        self._ballots = {place: self._numbered(place) for place in self.places if self.within is not None}
+        self._voted = {place: np.zeros(number) for place in self._ballots}
+        self._close = {place: np.zeros(number) for place in self.within or ()}
         self._wanted, self._offered = keys(self.queries.cells[:, self.places], self.base.cells[:, self.places])
         self._least = np.full(columns, np.inf)
         self._candidates: list[tuple[FloatVector, IntVector, IntVector]] = []
@@ -240,12 +272,37 @@ class _Watch:
     def guess(self, block: slice, on_given: FloatMatrix) -> None:
         """Distances over all columns that are not sensitive."""
         rows = on_given.shape[0]
-        _, query, point = lowest(on_given)
+        self._given[block], query, point = lowest(on_given)
         weight = self._weight[point]
         total = np.bincount(query, weights=weight, minlength=rows)
         for place in self.places:
             right = self.queries.cells[block, place][query] == self.base.cells[point, place]
             self._guessed[place][block] = np.bincount(query, weights=weight * right, minlength=rows) / total
+        for place, tolerance in (self.within or {}).items():
+            own, offered = self.queries.values[block, place][query], self.base.values[point, place]
+            near = _close(own, offered, tolerance)
+            self._close[place][block] = np.bincount(query, weights=weight * near, minlength=rows) / total
+        if self.within is not None:
+            self._vote(block, on_given)
+
+    def _numbered(self, place: int) -> tuple[IntVector, IntVector, int]:
+        """Numbers for the cells of a column that the base has, and one more that stands for any other.
+
+        Of the queries and of the base; the last one is how many there are, never many more than rows of the base.
+        """
+        levels, offered = np.unique(self.base.cells[:, place], return_inverse=True)
+        own = np.minimum(np.searchsorted(levels, self.queries.cells[:, place]), len(levels) - 1)
+        known = levels[own] == self.queries.cells[:, place]
+        return np.where(known, own, len(levels)), offered.reshape(-1), len(levels) + 1
+
+    def _vote(self, block: slice, on_given: FloatMatrix) -> None:
+        fifth = nearest_of(on_given, smallest(on_given, VOTERS), self.weights)[:, VOTERS - 1, None]
+        query, point = pairs(on_given <= fifth.astype(on_given.dtype))
+        for place, (own, offered, size) in self._ballots.items():
+            ballot = query * size + offered[point]
+            votes = np.bincount(ballot, weights=self._weight[point], minlength=len(fifth) * size).reshape(-1, size)
+            won = votes == votes.max(axis=1, keepdims=True)
+            self._voted[place][block] = won[np.arange(len(fifth)), own[block]] / won.sum(axis=1)
 
     def found(self, ours: Distinct, theirs: Distinct, squared_unit: float) -> Nearness:
         """Everything by row instead of by kind of row."""
@@ -261,12 +318,22 @@ class _Watch:
             closest=np.sqrt(self._closest / squared_unit)[kind],
             linked=self._linked[kind],
             met=self._met[kind],
+            given=np.sqrt(self._given / squared_unit)[kind],
             guessed={place: guessed[kind] for place, guessed in self._guessed.items()},
+            voted={place: voted[kind] for place, voted in self._voted.items()},
+            close={place: close[kind] for place, close in self._close.items()},
             pairs=(base[nearest], query[nearest]),
             least=self._least,
             real=ours,
             table=theirs,
         )
+
+
+def _close(own: FloatVector, offered: FloatVector, tolerance: float) -> npt.NDArray[np.bool_]:
+    """Whether numbers are at most so far apart; two that are missing are equal, and one is far from any number."""
+    there = (own != MISSING) & (offered != MISSING)
+    apart = np.abs(np.where(there, own, 0.0) - np.where(there, offered, 0.0))
+    return np.asarray((own == offered) | (there & (apart <= tolerance)))
 
 
 def nearest_of(squared: FloatMatrix, places: IntMatrix, counts: IntVector) -> FloatMatrix:

@@ -8,10 +8,11 @@ the row it leads to carries all of the person's sensitive cells.
 
 A population that is easy to guess makes links succeed on persons held back too; only the difference is a leak. An
 attacker prefers links he can be sure of, so the most confident tenth and hundredth of all persons are looked at as well.
+Reported besides: how often links are right among the most confident ones of each side, and what disclosure control asks of
+quasi-identifiers (`attacks.disclosure`).
 
 Sources: Fellegi and Sunter, J. Am. Stat. Assoc. 64 (1969) 1183; estimation by EM: Winkler, ASA Survey Research Methods
-    1988, 667; Jaro, J. Am. Stat. Assoc. 84 (1989) 414. The figure "identity disclosure, at most" follows El Emam,
-    Mosquera, Bass, J. Med. Internet Res. 22 (2020) e23139 (see `identity_disclosure`).
+    1988, 667; Jaro, J. Am. Stat. Assoc. 84 (1989) 414.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ import numpy as np
 import numpy.typing as npt
 
 from attacks import permutation
-from attacks.base import CONFIDENCE, Criterion, Finding, Gap, Measure, Threat, compared, excess
+from attacks.base import Criterion, Finding, Gap, Threat, per_person
+from attacks.disclosure import disclosure
 from attacks.distances import LOOKED_UP, lowest, one_thread, passes
+from attacks.figures import precision, sorted_out
 from attacks.intervals import Rate
-from attacks.linkage import matches
+from attacks.linkage import matches, on_a_line
 from attacks.people import BoolVector, FloatVector, Group, IntVector, People, Rows, joined, keys, roles
 from dpsynth import Column
 
 CONFIDENT = {"all links": 1.0, "most confident tenth": 0.1, "most confident hundredth": 0.01}
-FEWEST_LINKS = 10  # precision is never taken over fewer, unless a side has no more persons
 MOST_ROWS = 4000  # rows of persons on each side
 SAMPLE = 100  # rows of persons whose pairs with all synthetic rows teach what partners look like
 SAME, CELL, NEAR, ELSE = range(4)
 LEVELS = 4
-GAP = -9  # the cell of a missing value
 PARTNERS = np.array([0.70, 0.10, 0.05, 0.0])  # how often partners agree so; the rest of the time as often as strangers
 BELIEF = 20.0  # pairs of partners that this expectation is worth
 ROUNDS = 15
@@ -78,22 +79,20 @@ class RecordLinkage:
         hits = np.stack([np.where(top, right, 0.0) for top in chosen.values()], axis=1)
         tested = permutation.linear(hits, member, rng=rng)
         variants = {
-            name: compared(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
+            name: per_person(Rate.over_persons(hit[member]), Rate.over_persons(hit[~member]), p_value=float(p))
             for name, hit, p in zip(chosen, hits.T, tested.p_values, strict=True)
         }
-        figures = {
-            f"precision, {name}": excess(
-                *(_precision(right[side], confidence[side], top[side]) for side in (member, ~member))
-            )
-            for name, top in chosen.items()
-        }
-        figures["identity disclosure, at most"] = identity_disclosure(people, synthetic, known, secret)
+        figures, omitted = sorted_out(
+            {f"precision, {name}": precision(right, confidence, member, share) for name, share in CONFIDENT.items()}
+            | disclosure(people, synthetic, known, secret)
+        )
         everybody = asked.persons == people.fit.persons + people.control.persons
         return Finding(
             variants=variants,
             p_value=tested.p_value,
             trials=asked.persons,
             figures=figures,
+            omitted=omitted,
             exposed=(right[member] == 1, right[~member] == 1) if everybody else None,
         )
 
@@ -114,13 +113,6 @@ def _most(confidence: FloatVector, share: float) -> BoolVector:
     if allowed >= len(ordered):
         return np.ones(len(ordered), dtype=bool)
     return np.asarray(confidence > ordered[allowed])
-
-
-def _precision(right: FloatVector, confidence: FloatVector, top: BoolVector) -> Rate:
-    """How many of one side's chosen links are right; where fewer than ten are chosen, of its ten most confident."""
-    number = max(int(top.sum()), FEWEST_LINKS)
-    order = np.argsort(-confidence, kind="stable")[:number]
-    return Rate.over_persons(right[order])
 
 
 def _linked(
@@ -146,7 +138,7 @@ class Compared:
 
     Args:
         first, second: The code of each row of either table; of the second one, of each distinct row.
-        cell: The cell of each code; `GAP` for a missing value, which is near none.
+        cell: The cell of each code, placed as by `on_a_line`.
         common: How often each code occurs among the synthetic rows.
         strangers: How often a row of one table agrees with any row of the other; shape (levels,).
     """
@@ -164,9 +156,7 @@ class Compared:
         cells = np.concatenate([first.cells[:, place], second.cells[:, place]])
         kinds, at, code = np.unique(values, return_index=True, return_inverse=True)
         mine, theirs = np.split(code.reshape(-1), [len(first)])
-        cell = np.where(column.missing & (cells[at] == column.size - 1), GAP, cells[at])
-        if not (column.is_numeric or column.type == "ordinal"):
-            cell = 2 * cell  # no cell is next to another
+        cell = on_a_line(column, cells[at])
         counts = [np.bincount(codes, minlength=len(kinds)) for codes in (mine, theirs)]
         return cls(mine, theirs[distinct], cell, counts[1], _strangers(counts[0], counts[1], cell))
 
@@ -332,46 +322,3 @@ def _each(column: Compared, mine: IntVector, theirs: IntVector) -> IntVector:
     apart = np.abs(column.cell[a] - column.cell[b])
     level = np.where(apart == 0, CELL, np.where(apart == 1, NEAR, ELSE))
     return np.where(a == b, SAME, level)
-
-
-def identity_disclosure(people: People, synthetic: Rows, known: list[int], secret: list[int]) -> Measure:
-    """How often somebody is found by quasi-identifiers and something uncommon is learned, at most.
-
-    After El Emam, Mosquera and Bass, J. Med. Internet Res. 22 (2020) e23139: the larger of the sum of I R / f over the
-    number of persons in the population, and the mean of I R / F over those in the sample. I says whether the
-    quasi-identifiers occur in the synthetic table, R whether something new is learned there, f and F are the numbers of
-    persons with the same quasi-identifiers in the sample and in the population. Nobody knows the population here; F is
-    at least f, and it has at least as many persons as the sample, so the mean of I R / f is an upper bound of both.
-
-    Something new is learned if a synthetic row with the same quasi-identifiers has a sensitive cell of the person that
-    fewer than half of the persons have. All comparisons are made by cells. The adjustment for errors and failed
-    verification, which can only lower the figure, is left out.
-
-    Checked: the notation against Table 4 of the paper (PMC7704280), the two sums and the rule for R against the code of
-        Yan et al., Nat. Commun. 13 (2022) 7609 (yy6linda/synthetic-ehr-benchmarking). The paper's own equations could
-        not be read.
-    Returns:
-        The figure; `chance` is what the same count gives on persons held back.
-    """
-    fit, control = (_disclosed(side, synthetic, known, secret, people.fit) for side in (people.fit, people.control))
-    rate = Rate.over_persons(fit)
-    return Measure(
-        estimate=rate.value,
-        interval=rate.interval(CONFIDENCE),
-        chance=float(control.mean()),
-        persons=len(fit),
-    )
-
-
-def _disclosed(group: Group, table: Rows, known: list[int], secret: list[int], fit: Group) -> FloatVector:
-    """I R / f of each person, the mean over rows; f as if the group had as many rows as were fitted."""
-    mine, theirs = keys(group.rows.cells[:, known], table.cells[:, known])
-    found = np.isin(mine, theirs)
-    new = np.zeros(len(mine), dtype=bool)
-    for place in secret:
-        cells = group.rows.cells[:, place]
-        common = np.bincount(fit.rows.cells[:, place], minlength=table.columns[place].size) / len(fit.rows)
-        own, offered = keys(np.stack([mine, cells], axis=1), np.stack([theirs, table.cells[:, place]], axis=1))
-        new |= np.isin(own, offered) & (common[cells] < 0.5)
-    alike = np.bincount(mine)[mine] * (len(fit.rows) / len(group.rows))
-    return np.round(group.mean(np.where(found & new, 1 / np.maximum(alike, 1.0), 0.0)), 9)

@@ -334,6 +334,7 @@ def _attacked(
         p_value=found.p_value,
         measures={**variants, **found.figures},
         variants=tuple(variants),
+        omitted=found.omitted,
         controls=people.control.persons,
         to_look_at=found.to_look_at,
         note="; ".join(filter(None, [found.warning, _BLIND if blind else ""])),

@@ -116,6 +116,22 @@ def review(excess: float, attack: float, control: float, baseline: float, copy: 
         "to_look_at": internal_number(False),
         "p_value": internal_number(0.61),
         "n": internal_number(5912, n=None),
+        "figures": [
+            {
+                "name": Leaf("precision, most confident tenth", "P3", "attack suite"),
+                "attack": internal_number(attack, half),
+                "control": internal_number(control, half),
+                "value": internal_number(attack - control, half),
+            },
+            {
+                "name": Leaf("AUC, closeness, best row (0.5 if nothing leaked)", "P3", "attack suite"),
+                "value": internal_number(0.5118, half),
+            },
+            {
+                "name": Leaf("TPR at FPR 0.001", "P3", "attack suite"),
+                "value": Leaf(None, "P3", "attack suite", missing="250 control persons in a half cannot teach it"),
+            },
+        ],
     }
 
 

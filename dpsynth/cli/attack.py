@@ -183,7 +183,30 @@ def _item(result: attacks.AttackResult) -> dict[str, Any]:
         "note": result.note,
         "leak": result.leak,
         "to_look_at": result.to_look_at,
+        "figures": [_figure(name, figure) for name, figure in result.figures.items()],
+        "omitted_figures": dict(result.omitted),
     }
+
+
+def _figure(name: str, figure: attacks.Measure) -> dict[str, Any]:
+    """A number that decides nothing; where it compares two sides, both of them with their intervals."""
+    sides = (("fit", figure.fit), ("control", figure.control))
+    return {
+        "name": name,
+        "estimate": figure.estimate,
+        "chance": figure.chance,
+        "n": figure.persons,
+        **_ends(figure.interval),
+        **{
+            side: {"value": rate.value, "n": rate.persons, **_ends(rate.interval(figure.interval.confidence))}
+            for side, rate in sides
+            if rate is not None
+        },
+    }
+
+
+def _ends(interval: attacks.Interval) -> dict[str, float]:
+    return {"low": interval.low, "high": interval.high, "confidence": interval.confidence}
 
 
 def _sentence(result: attacks.AttackResult) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from attacks import AttackResult, Register, SuiteResult
+from attacks import AttackResult, Interval, Measure, Register, SuiteResult
 from dpsynth import Schema
 from dpsynth.ledger import Entry
 from reports.collect.collecting import REVIEW_AFTER
@@ -40,7 +40,7 @@ def with_review(
     """
     section: dict[str, Any] = {}
     if found is not None:
-        section |= {result.id: _review(result) for result in found}
+        section |= {result.id: {**_review(result), **_figures(result)} for result in found}
         section |= _groups(found.register)
     if utility is not None and schema is not None:
         section["utility"] = true_utility(utility, schema)
@@ -135,6 +135,40 @@ def _allowed(result: AttackResult) -> dict[str, float | None]:
         return {"ceiling": result.ceiling}
     least = None if result.floor is None else result.floor - result.chance
     return {"most": result.ceiling - result.chance, "least": least}
+
+
+def _figures(result: AttackResult) -> dict[str, list[dict[str, Leaf]]]:
+    """What an attack reports besides and nobody judges, and why some of it is not there."""
+    rows = [_figure(name, figure) for name, figure in result.figures.items()]
+    rows += [
+        {"name": Leaf(name, "P3", _FIGURE), "value": Leaf(None, "P3", _FIGURE, missing=why)}
+        for name, why in result.omitted.items()
+    ]
+    return {"figures": rows} if rows else {}
+
+
+_FIGURE = "attack on real rows, without noise; decides nothing"
+
+
+def _figure(name: str, figure: Measure) -> dict[str, Leaf]:
+    """A figure and its two sides; one without sides says what it would be by chance."""
+    sides = {"attack": figure.fit, "control": figure.control}
+    row = {
+        side: _between(rate.value, rate.interval(figure.interval.confidence), rate.persons)
+        for side, rate in sides.items()
+        if rate is not None
+    }
+    called = name if row else f"{name} ({figure.chance:g} if nothing leaked)"
+    return {
+        "name": Leaf(called, "P3", _FIGURE),
+        **row,
+        "value": _between(figure.estimate, figure.interval, figure.persons),
+    }
+
+
+def _between(value: float, interval: Interval, persons: int) -> Leaf:
+    low, high = interval.low, interval.high
+    return Leaf(value, "P3", _FIGURE, low=low, high=high, confidence=interval.confidence, n=persons)
 
 
 def _groups(register: Register) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
-from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS
+from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_ATTACKS
 from reports.render import words
 from reports.render.annexes import Line, annexes
 from reports.render.describe import asked, observed
@@ -50,6 +50,8 @@ def to_markdown(report: Report) -> str:
             *_open(report.review),
             *_gate(report.review.rules),
         ]
+    if report.is_internal:
+        lines += _figures(evidence)
     lines += _annexes(report)
     lines += [
         "## What this report does not decide",
@@ -193,6 +195,34 @@ def _gate(rules: Iterable[RuleResult]) -> list[str]:
         for rule in rules
     )
     return _table(("Rule", "Asked", "Observed", "Result"), rows)
+
+
+def _figures(evidence: Evidence) -> list[str]:
+    """What the attacks on real rows report besides and nobody judges, for the internal edition."""
+    rows = [
+        (ATTACK_TITLES[attack], markdown(plain(row["name"].value)), *(_measured(row.get(key)) for key in _FIGURE_KEYS))
+        for attack in REVIEW_ATTACKS
+        for row in evidence.rows(f"review.{attack}.figures")
+        if "name" in row
+    ]
+    head = ("Attack", "Figure", "Rows used", "Rows never used", "Difference, or the figure")
+    return (
+        ["## Further figures of the attacks on real rows, which decide nothing", "", *_table(head, rows)]
+        if rows
+        else []
+    )
+
+
+_FIGURE_KEYS = ("attack", "control", "value")
+
+
+def _measured(leaf: Leaf | None) -> str:
+    if leaf is None or leaf.number is None:
+        return markdown(leaf.missing) if leaf is not None and leaf.missing else ""
+    if leaf.low is None or leaf.high is None:
+        return number(leaf.number, digits=3)
+    ends = number(leaf.low, "down", 3), number(leaf.high, "up", 3)
+    return f"{number(leaf.number, digits=3)} ({' to '.join(ends)})"
 
 
 def _annexes(report: Report) -> list[str]:

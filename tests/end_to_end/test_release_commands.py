@@ -213,6 +213,13 @@ def test_attack_command_on_files(case, table_rows) -> None:  # type: ignore[no-u
     assert code == 1, case.stderr
     found = json.loads(case.stdout)
     assert found["verdict"] == "fail"
+    figures = {figure["name"]: figure for item in found["attacks"] for figure in item["figures"]}
+    ratio = figures["nearest-neighbour distance ratio, 25% quantile"]
+    assert ratio["high"] < 0
+    assert ratio["fit"]["value"] - ratio["control"]["value"] == pytest.approx(ratio["estimate"])
+    assert ratio["fit"]["low"] <= ratio["fit"]["value"] <= ratio["fit"]["high"]
+    membership = next(item for item in found["attacks"] if item["id"] == "membership")
+    assert "TPR at FPR 0.001" in membership["omitted_figures"]
     assert all(item["class"] == "P3" for item in found["attacks"])
     # B17: one fitted person among those held back
     (case.folder / "mixed.csv").write_text(header + "\n".join([*control, fit[0]]) + "\n")

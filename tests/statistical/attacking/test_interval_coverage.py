@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from attacks.figures import precision
 from attacks.intervals import (
+    Quantile,
     Rate,
     area,
     difference,
@@ -63,6 +65,46 @@ def test_areas_cover(shift: float) -> None:
     truth, covered = float(stats.norm.cdf(shift / np.sqrt(2))), 0
     for _ in range(REPETITIONS // 4):
         covered += truth in area(rng.normal(shift, 1, 150), rng.normal(0, 1, 120)).interval(0.95)
+    assert covered / (REPETITIONS // 4) > 0.95 - 2 * SLACK
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.25])
+@pytest.mark.parametrize("tied", [False, True])
+def test_quantiles_cover(level: float, tied: bool) -> None:
+    """Of a ratio that is 0 for one person in 50, as where some are copied; tied: given in steps of a tenth."""
+    rng = np.random.default_rng(3)
+
+    def ratios(persons: int) -> np.ndarray:
+        values = np.where(rng.random(persons) < 0.02, 0.0, rng.beta(8, 2, persons))
+        return np.ceil(10 * values) / 10 if tied else values
+
+    truth = np.quantile(ratios(2_000_000), level, method="inverted_cdf")
+    covered = equal = 0
+    for _ in range(REPETITIONS // 4):
+        sides = [Quantile.over_persons_at(level, ratios(persons)) for persons in (900, 400)]
+        covered += truth in sides[0].interval(0.95)
+        equal += 0.0 in difference(*sides, 0.95)
+    assert covered / (REPETITIONS // 4) > 0.95 - 2 * SLACK
+    assert equal / (REPETITIONS // 4) > 0.95 - 2 * SLACK
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+@pytest.mark.parametrize("digits", [1, 9])
+def test_precision_on_the_most_confident_covers(share: float, digits: int) -> None:
+    """The surer, the more often right; in large steps many persons share the last places."""
+    rng = np.random.default_rng(4)
+
+    def side(persons: int) -> tuple[np.ndarray, np.ndarray]:
+        confidence = np.round(rng.beta(5, 2, persons), digits)
+        return (rng.random(persons) < confidence).astype(np.float64), confidence
+
+    covered = 0
+    for _ in range(REPETITIONS // 4):
+        (right, sure), (right_too, sure_too) = side(800), side(500)
+        member = np.arange(1300) < 800
+        figure = precision(np.append(right, right_too), np.append(sure, sure_too), member, share)
+        assert not isinstance(figure, str)
+        covered += 0.0 in figure.interval
     assert covered / (REPETITIONS // 4) > 0.95 - 2 * SLACK
 
 

@@ -17,7 +17,6 @@ from attacks.record_linkage import (
     Comparison,
     RecordLinkage,
     _most,
-    identity_disclosure,
 )
 from attacks.suite import stream
 from dpsynth import Column, PersonRecords, Records, ReviewSample, Schema
@@ -185,25 +184,6 @@ def test_success_needs_all_secrets_and_ties_share_it() -> None:
     assert both.fit is not None
     assert both.control is not None
     assert (both.fit.value, both.control.value) == (0.5, 0.0)
-
-
-def test_identity_disclosure_is_what_its_definition_says() -> None:
-    """By loops over persons and synthetic rows."""
-    rng = np.random.default_rng(2)
-    known, secret = [1, 3], [ILL]  # age, grade, ill, pay, town: by grade and pay
-    asked, table = people(rows(80, rng), rows(80, rng)), Rows.of(rows(70, rng))
-    fit = asked.fit.rows.cells
-    total = 0.0
-    for row in fit:
-        like = (fit[:, known] == row[known]).all(axis=1).sum()
-        met = (table.cells[:, known] == row[known]).all(axis=1)
-        new = (table.cells[met][:, ILL] == row[ILL]).any() and (fit[:, ILL] == row[ILL]).mean() < 0.5
-        total += new / like
-    figure = identity_disclosure(asked, table, known, secret)
-    assert figure.estimate == pytest.approx(total / 80)
-    assert total > 0
-    assert figure.estimate in figure.interval
-    assert figure.chance == pytest.approx(figure.estimate, abs=0.2)
 
 
 @pytest.mark.parametrize("role", [QUASI, "other"])

@@ -149,6 +149,16 @@ def test_markdown_tables_keep_their_shape(builder: ModuleType, kind: str) -> Non
         assert not line.startswith(("=", "+", "    "))
 
 
+def test_markdown_has_figures_that_decide_nothing_in_the_internal_edition_alone(builder: ModuleType) -> None:
+    internal = to_markdown(report(builder, "internal"))
+    assert "## Further figures of the attacks on real rows, which decide nothing" in internal
+    assert (
+        "| 0.0779 (0.0616 to 0.0942) | 0.0798 (0.0635 to 0.0961) | \u22120.0019 (\u22120.0182 to 0.0144) |" in internal
+    )
+    assert "| 250 control persons in a half cannot teach it |" in internal
+    assert "Further figures" not in to_markdown(report(builder, "pass"))
+
+
 def test_markdown_says_the_verdict_first(builder: ModuleType) -> None:
     assert to_markdown(report(builder, "pass")).startswith("# Verdict: Pass\n")
     failed = to_markdown(report(builder, "fail"))

@@ -385,6 +385,18 @@ def test_only_the_internal_edition_has_the_banner_and_the_review(builder: Module
     assert shareable.count("P3") == 1, "named in the list of classes, and nowhere else"
 
 
+def test_figures_that_decide_nothing_are_in_the_internal_edition_alone(builder: ModuleType) -> None:
+    shareable, internal = words(page(builder, "pass")), words(page(builder, "internal"))
+    for said in (
+        "Linkage: further figures, which decide nothing",
+        "precision, most confident tenth",
+        "AUC, closeness, best row (0.5 if nothing leaked)",
+        "250 control persons in a half cannot teach it",
+    ):
+        assert said in internal, said
+        assert said not in shareable, said
+
+
 def test_the_unit_and_the_relation_are_worded(builder: ModuleType) -> None:
     assert "Think of one row of the table." in words(page(builder, "row"))
     assert "somebody else’s rows stood in their place" in words(page(builder, "replace"))
