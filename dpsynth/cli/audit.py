@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from attacks.audit import ROWS, Audit, audit_generator, games_of, plan_of
+from attacks.audit_file import About, AuditFile
 from attacks.canary import Claim
-from attacks.generators import Generator, claim_of
+from attacks.generators import claim_of
 from attacks.selftest import RUNS, SelfTest, self_test
 from attacks.staging import stage_for, staged
 from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
@@ -22,6 +24,7 @@ from dpsynth.cli.options import check_new, write_result
 from dpsynth.cli.talk import progress, say, show, show_json, stoppable
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
+from dpsynth.privacy import exact
 from dpsynth.reading import RawRows
 from dpsynth.silence import no_warnings
 from dpsynth.synthesizers.external import External
@@ -124,7 +127,14 @@ def audit(
             measured = self_test(
                 population, claim, plan, persons=persons, rows=rows, runs=runs, seed=seed, progress=tell
             )
-    result = _result(found, measured)
+    result = AuditFile(
+        about=_about(generator, schema, epsilon=epsilon, delta=delta),
+        made_on=datetime.now(UTC).date(),
+        fits=fits,
+        rows=rows,
+        audit=found,
+        selftest=measured,
+    ).to_json()
     if as_json:
         show_json(result)
     else:
@@ -140,11 +150,15 @@ def _claim(epsilon: str, delta: str) -> Claim:
     return Claim(epsilon=float(promise.epsilon), delta=float(promise.delta), cost=promise.cost)
 
 
-def _result(found: Audit | None, measured: SelfTest | None) -> dict[str, Any]:
-    """What --json shows: the audit's result, the self-test's beside it or in its place."""
-    if measured is None:
-        return {} if found is None else found.to_json()
-    return measured.to_json() if found is None else found.to_json() | {"selftest": measured.to_json()}
+def _about(generator: Rehearsal | Program | None, schema: Schema, *, epsilon: str, delta: str) -> About:
+    """What the result is about, as a release is to find it again."""
+    return About.of(
+        schema,
+        synthesizer="" if generator is None else generator.name,
+        settings={} if generator is None else generator.settings,
+        epsilon=exact(epsilon, name="--epsilon"),
+        delta=exact(delta, name="--delta"),
+    )
 
 
 def _generator(
@@ -157,7 +171,7 @@ def _generator(
     rows: int | None,
     with_data: bool,
     timeout: float,
-) -> Generator:
+) -> Rehearsal | Program:
     if synthesizer == "external":
         raise UsageError("--synthesizer external is for release: audit a program with --command alone")
     if synthesizer is not None and synthesizer not in EXTERNAL:
