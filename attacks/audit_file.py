@@ -109,18 +109,21 @@ class AuditFile:
             "asked": {"fits": self.fits, "rows": self.rows},
         }
 
-    def require_about(self, release: About, schema: Schema, *, name: str) -> None:
+    def require_about(self, release: About, schema: Schema, *, name: str, on: date) -> None:
         """Refuses a result that is not about a release, that is not whole, or that contradicts what is promised.
 
         Args:
             release: What the release is about.
             schema: Its schema, before anything is discovered.
             name: Of the file, for messages.
+            on: The day of the release, UTC.
         Raises:
             UsageError: it is about something else, or an item is missing.
             Contradicted: the claim is contradicted, or the self-test raises too many false alarms.
         """
         mine = self.about
+        if self.made_on > on:
+            raise UsageError(f"{name} says that it was made after today: look at the clocks, and {_MAKE_ANEW}")
         if mine.schema != release.schema:
             raise UsageError(f"{name} is about another schema than this release: {_MAKE_ANEW}")
         if (mine.epsilon, mine.delta) != (release.epsilon, release.delta):
@@ -318,7 +321,7 @@ def _is_whole(found: SelfTest, schema: Schema) -> bool:
     factors = None if found.audit is None else [one.factor for one in found.audit.caught]
     return (
         planted == [one.id for one in GRADED if one.applies(stage)]
-        and len(found.suite.honest) == 1
+        and found.suite.honest != ()
         and len({leak.runs for leak in found.suite.leaks}) == 1
         and factors in (None, list(FACTORS))
     )

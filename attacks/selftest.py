@@ -68,7 +68,7 @@ class SelfTest:
         if self.audit is not None:
             for one, sentence in zip(self.audit.caught, self.audit.sentences, strict=True):
                 if one.factor <= 1:
-                    status = "pass" if one.rate.low <= _ALLOWED else "fail"
+                    status = "pass" if one.rate.low <= ALLOWED else "fail"
                 else:
                     status = "pass" if one.caught >= 0.9 * one.audits else "incomplete"
                 out.append(_item(f"{FACTOR}{one.factor:g}", "P0", status, one.caught, one.audits, one.rate, sentence))
@@ -92,7 +92,7 @@ class SelfTest:
         }
 
 
-_ALLOWED = 0.01  # honest mechanisms contradicted: far above 1 in 1,000, and low enough to notice a broken bound
+ALLOWED = 0.01  # honest mechanisms contradicted: far above 1 in 1,000, and low enough to notice a broken bound
 
 
 def _item(

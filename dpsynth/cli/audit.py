@@ -104,10 +104,9 @@ def audit(
     schema.require_complete()
     if data is not None or synthesizer is None:
         schema.require_closed()
+    each = _rows(synthesizer, rows, schema, with_data=data is not None) if with_generator else rows
     generator = (
-        _generator(synthesizer, command, schema, epsilon, delta, rows=rows, with_data=data is not None, timeout=timeout)
-        if with_generator
-        else None
+        _generator(synthesizer, command, schema, epsilon, delta, rows=each, timeout=timeout) if with_generator else None
     )
     claim = _claim(epsilon, delta) if generator is None else claim_of(staged(generator))
     pairs, left_out = games_of(stage_for(schema), skip=skip)
@@ -131,7 +130,7 @@ def audit(
         about=_about(generator, schema, epsilon=epsilon, delta=delta),
         made_on=datetime.now(UTC).date(),
         fits=fits,
-        rows=rows,
+        rows=each,
         audit=found,
         selftest=measured,
     ).to_json()
@@ -169,24 +168,33 @@ def _generator(
     delta: str,
     *,
     rows: int | None,
-    with_data: bool,
     timeout: float,
 ) -> Rehearsal | Program:
     if synthesizer == "external":
         raise UsageError("--synthesizer external is for release: audit a program with --command alone")
     if synthesizer is not None and synthesizer not in EXTERNAL:
         return Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta=delta, rows=rows)
-    if rows is None and with_data:
-        rows = schema.rows_at_most
-        if rows is None:
-            raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
-    rows = ROWS if rows is None else rows
     if synthesizer is None:
-        return Program(str(command), schema, epsilon=epsilon, delta=delta, rows=rows, timeout=timeout)
+        asked = ROWS if rows is None else rows
+        return Program(str(command), schema, epsilon=epsilon, delta=delta, rows=asked, timeout=timeout)
     recipe = synthesizer_named(synthesizer, rows=rows)
     if isinstance(recipe, External):
         recipe = replace(recipe, timeout=timeout)
     return Rehearsal(schema, synthesizer=recipe, epsilon=epsilon, delta=delta)
+
+
+def _rows(synthesizer: str | None, rows: int | None, schema: Schema, *, with_data: bool) -> int | None:
+    """How many rows each run writes: what was asked for, and otherwise a public number for another program.
+
+    None where one of our own writes as many as its release would.
+    """
+    if rows is not None or (synthesizer is not None and synthesizer not in EXTERNAL):
+        return rows
+    if not with_data:
+        return ROWS
+    if schema.rows_at_most is None:
+        raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
+    return schema.rows_at_most
 
 
 def frame_of(found: RawRows, schema: Schema) -> pd.DataFrame:

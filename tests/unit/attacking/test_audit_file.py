@@ -29,6 +29,7 @@ SCHEMA = Schema.parse(
 COST = Cap.of(1, "1e-6").cost
 CLAIM = Claim(epsilon=1.0, delta=1e-6, cost=COST)
 FITS = 400
+TODAY = date(2026, 11, 23)
 
 
 def about(schema: Schema = SCHEMA, **changed: Any) -> About:
@@ -111,12 +112,12 @@ def test_what_is_written_is_read_back(written: Callable[[Any], Path], part: str)
     found = read(written(file.to_json()))
     assert found.to_json() == file.to_json()
     assert (found.audit is None, found.selftest is None) == (part == "selftest", part == "audit")
-    found.require_about(about(), SCHEMA, name="found.json")
+    found.require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 def test_a_self_test_alone_is_about_no_synthesizer(written: Callable[[Any], Path]) -> None:
     file = a_file(audit=None, about=about(synthesizer="", settings={}))
-    read(written(file.to_json())).require_about(about(), SCHEMA, name="found.json")
+    read(written(file.to_json())).require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +199,15 @@ OTHERS: dict[str, tuple[About, str]] = {
 def test_a_result_about_another_release_is_refused(other: str) -> None:
     release, said = OTHERS[other]
     with pytest.raises(UsageError, match=rf"found\.json.*{said}") as refused:
-        a_file().require_about(release, SCHEMA, name="found.json")
+        a_file().require_about(release, SCHEMA, name="found.json", on=TODAY)
     assert refused.value.exit_code == 2
+
+
+def test_a_result_from_tomorrow_is_refused() -> None:
+    """The gate would find it out after the charge."""
+    a_file(made_on=TODAY).require_about(about(), SCHEMA, name="found.json", on=TODAY)
+    with pytest.raises(UsageError, match="after today"):
+        a_file(made_on=date(2026, 11, 24)).require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 def test_a_release_takes_a_discovered_domain_for_one_read_off_the_data() -> None:
@@ -234,14 +242,14 @@ def test_an_audit_that_lost_a_part_is_refused(part: str) -> None:
         plan = replace(plan, left_out=("alone",))
     cut = a_file(audit=replace(audit, items=tuple(items), plan=plan), fits=fits)
     with pytest.raises(UsageError, match="not the whole of an audit"):
-        cut.require_about(about(), SCHEMA, name="found.json")
+        cut.require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 def test_a_self_test_that_lost_a_leak_is_refused() -> None:
     selftest = a_selftest()
     fewer = replace(selftest, suite=replace(selftest.suite, detections=selftest.suite.detections[1:]))
     with pytest.raises(UsageError, match="self-test"):
-        a_file(selftest=fewer).require_about(about(), SCHEMA, name="found.json")
+        a_file(selftest=fewer).require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 @pytest.mark.parametrize("low", [1.7, 0.4])
@@ -249,14 +257,14 @@ def test_a_claim_that_is_contradicted_refuses_the_release(written: Callable[[Any
     """Also where the curve is, and epsilon is not."""
     file = read(written(a_file(audit=an_audit(status="fail", low=low)).to_json()))
     with pytest.raises(Contradicted, match="mend the program") as refused:
-        file.require_about(about(), SCHEMA, name="found.json")
+        file.require_about(about(), SCHEMA, name="found.json", on=TODAY)
     assert refused.value.exit_code == 1
 
 
 def test_attacks_that_cry_out_over_nothing_refuse_the_release(written: Callable[[Any], Path]) -> None:
     file = read(written(a_file(selftest=a_selftest(alarms=15)).to_json()))
     with pytest.raises(Contradicted, match="false alarms"):
-        file.require_about(about(), SCHEMA, name="found.json")
+        file.require_about(about(), SCHEMA, name="found.json", on=TODAY)
 
 
 def test_settings_tell_two_commands_and_two_recipes_apart() -> None:
