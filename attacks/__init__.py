@@ -7,6 +7,7 @@ persons (P3). `measure_power` and `self_test` say what all of that would have se
 """
 
 from attacks.audit import Audit, AuditItem, audit_generator
+from attacks.audit_file import About, AuditFile
 from attacks.base import AttackResult, Judgement, Measure, PositiveControl, Threat
 from attacks.canary import CanaryResult, Claim, Conjunctions, NoisyCounts, play, play_all
 from attacks.charged import ChargedResult, QualifiedTest, charged_results, qualified_tests
@@ -24,8 +25,10 @@ from attacks.suite import ATTACKS, SuiteResult, run_suite
 
 __all__ = [
     "ATTACKS",
+    "About",
     "AttackResult",
     "Audit",
+    "AuditFile",
     "AuditItem",
     "AuditPower",
     "CanaryResult",

@@ -185,6 +185,11 @@ class Audit:
         return "pass" if complete else "incomplete"
 
     @property
+    def confidence(self) -> float:
+        """Chance that the bounds of all items hold together."""
+        return 1 - ERROR
+
+    @property
     def privacy_class(self) -> Literal["P0", "P3"]:
         """P3 as soon as one item is."""
         return "P3" if any(item.privacy_class == "P3" for item in self.items) else "P0"
@@ -195,12 +200,8 @@ class Audit:
             "verdict": self.verdict,
             "class": self.privacy_class,
             "generator": self.generator,
-            "claim": {
-                "epsilon": self.claim.epsilon,
-                "delta": self.claim.delta,
-                "rho": None if self.claim.cost is None or not self.claim.cost.is_zcdp else str(self.claim.cost.rho),
-            },
-            "confidence": 1 - ERROR,
+            "claim": self.claim.to_json(),
+            "confidence": self.confidence,
             "fits": dict(self.plan.fits),
             "left_out": list(self.plan.left_out),
             "audits": [item.to_json() for item in self.items],

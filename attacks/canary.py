@@ -15,9 +15,11 @@ as features: Houssiau et al., TAPAS, arXiv:2211.06550. The scores and the code a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -249,6 +251,23 @@ class Claim:
     def of(cls, cost: Cost, *, delta: float) -> Claim:
         """The claim of a cost, with epsilon at this delta."""
         return cls(epsilon=float(cost.epsilon(delta)), delta=delta, cost=cost)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Claim:
+        """The inverse of `to_json`, without the curve where it is no rho; ValueError for what is no claim."""
+        epsilon, delta = (float(data[name]) for name in ("epsilon", "delta"))
+        if not (0 < epsilon < math.inf and 0 <= delta < 1):
+            raise ValueError("not a claim")
+        return cls(epsilon=epsilon, delta=delta, cost=None if data["rho"] is None else Cost.zcdp(Fraction(data["rho"])))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the results of audits; `rho` is None where the claim has no such curve."""
+        is_rho = self.cost is not None and self.cost.is_zcdp
+        return {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "rho": str(self.cost.rho) if self.cost and is_rho else None,
+        }
 
     def highest(self, fpr: FloatVector) -> FloatVector:
         """The highest true-positive rates that all of the claim allows, rounded up: its trade-off curve."""

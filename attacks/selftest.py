@@ -24,6 +24,7 @@ from dpsynth import PersonRecords, UsageError
 RUNS = 20
 PERSONS = 1000
 WHOLE = "100 %"  # the leak that every suite has to see: a copy of all persons
+PREFIX, HONEST, FACTOR = "selftest.", "honest tables", "factor "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,8 @@ class SelfTest:
         states = {item["id"]: item["status"] for item in self.items()}
         if "fail" in states.values():
             return "fail"
-        decisive = [WHOLE] + ([] if self.audit is None else [f"factor {self._largest:g}"])
-        seen = all(states[f"selftest.{name}"] == "pass" for name in decisive)
+        decisive = [WHOLE] + ([] if self.audit is None else [f"{FACTOR}{self._largest:g}"])
+        seen = all(states[PREFIX + name] == "pass" for name in decisive)
         return "pass" if seen else "incomplete"
 
     @property
@@ -59,16 +60,18 @@ class SelfTest:
         for leak in self.suite.leaks:
             status: Status = "incomplete" if leak.by_chance else "pass"
             out.append(_item(leak.id, private, status, leak.seen, leak.runs, leak.rate, str(leak)))
+            out[-1]["listed"] = leak.listed
         honest = self.suite.false_alarms
         status = "pass" if honest.by_chance else "fail"
-        out.append(_item("honest tables", private, status, honest.seen, honest.runs, honest.rate, str(honest)))
+        out.append(_item(HONEST, private, status, honest.seen, honest.runs, honest.rate, str(honest)))
+        out[-1]["listed"] = honest.listed
         if self.audit is not None:
             for one, sentence in zip(self.audit.caught, self.audit.sentences, strict=True):
                 if one.factor <= 1:
-                    status = "pass" if one.rate.low <= _ALLOWED else "fail"
+                    status = "pass" if one.rate.low <= ALLOWED else "fail"
                 else:
                     status = "pass" if one.caught >= 0.9 * one.audits else "incomplete"
-                out.append(_item(f"factor {one.factor:g}", "P0", status, one.caught, one.audits, one.rate, sentence))
+                out.append(_item(f"{FACTOR}{one.factor:g}", "P0", status, one.caught, one.audits, one.rate, sentence))
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -77,18 +80,26 @@ class SelfTest:
             "verdict": self.verdict,
             "class": self.suite.privacy_class,
             "persons": [self.suite.fit, self.suite.control],
+            "rows": self.suite.rows,
+            "games": None
+            if self.audit is None
+            else {
+                "fits": self.audit.trials,
+                "confidence": self.audit.confidence,
+                "claim": self.audit.claim.to_json(),
+            },
             "audits": self.items(),
         }
 
 
-_ALLOWED = 0.01  # honest mechanisms contradicted: far above 1 in 1,000, and low enough to notice a broken bound
+ALLOWED = 0.01  # honest mechanisms contradicted: far above 1 in 1,000, and low enough to notice a broken bound
 
 
 def _item(
     id: str, private: Literal["P0", "P3"], status: Status, seen: int, runs: int, rate: Interval, sentence: str
 ) -> dict[str, Any]:
     return {
-        "id": f"selftest.{id}",
+        "id": PREFIX + id,
         "class": private,
         "status": status,
         "measure": "share of runs in which it was seen",

@@ -75,6 +75,11 @@ def share_for(schema: Schema) -> Fraction:
     return min(_MOST, _A_COLUMN * sum(column.is_open for column in schema.columns))
 
 
+def setting(share: Fraction) -> dict[str, str]:
+    """The share as one of a generator's settings; none where nothing is open."""
+    return {"discovery_share": str(share)} if share else {}
+
+
 def budget_for(schema: Schema, *, promise: Cap, share: Fraction, most_delta0: Fraction | None = None) -> Cost:
     """What discovery may cost: nothing where nothing is open.
 

@@ -11,6 +11,7 @@
     │   ├── AlreadyRan          7   this job was started before
     │   └── BoundToProcess      7   a private object was copied, pickled or used in another process
     ├── IntegrityError          5   a ledger or a release is not what it says
+    ├── Contradicted            1   an audit contradicts what a release would promise
     └── OperationError          6   disk, lock, external program, missing system library
         └── LedgerLocked        6   another process holds the ledger
 
@@ -70,6 +71,12 @@ class IntegrityError(DpsynthError):
     """A ledger or a release is not what it claims to be."""
 
     exit_code = 5
+
+
+class Contradicted(DpsynthError):
+    """What an audit showed contradicts what a release would promise."""
+
+    exit_code = 1
 
 
 class OperationError(DpsynthError):

@@ -15,6 +15,7 @@ our reader under our schema.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import select
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,7 @@ class Program:
         self.promise = RowPromise(epsilon=stated, delta=mass)
         self.epsilon, self.delta = float(stated), float(mass)
         self.cost: Cost | None = None
+        self.settings: Mapping[str, str] = {"command": digest_of(command)}
         self._rows = rows
         self._timeout = timeout
         self._released = schema.released()
@@ -158,6 +160,11 @@ def words_of(command: str) -> list[str]:
     if shutil.which(words[0]) is None:
         raise UsageError("--command names a program that does not exist or may not be run")
     return words
+
+
+def digest_of(command: str) -> str:
+    """SHA-256 of the words of a command, in hexadecimal: tells two commands apart and does not show the places they name."""
+    return hashlib.sha256("\0".join(words_of(command)).encode()).hexdigest()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ audit runs thousands of them. A trial on a table made from a schema is public.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from dpsynth.schema import Schema
 from dpsynth.synthesizers import seasons
 from dpsynth.synthesizers.base import Synthesizer
 from dpsynth.synthesizers.external import External
+from dpsynth.synthesizers.registry import settings_of
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.table import Records
 from dpsynth.throw_away import ThrowAway
@@ -88,6 +90,7 @@ class Rehearsal:
             self._budget = recipe.cost(schema.widest(), promise=promise, share=1 - share - sizes - cycles)
             self._for_cycles, self._for_sizes = promise.cost.share(cycles), promise.cost.share(sizes)
             self.cost = self._budget + self._searching + self._for_cycles + self._for_sizes
+        self.settings: Mapping[str, str] = settings_of(recipe) | discovery.setting(share)
         self._recipe = recipe
         self._rows = rows
 

@@ -61,6 +61,7 @@ _ROUNDING: Final = 1e-9
 def contradictions(evidence: Evidence, *, schema: Schema, manifest: Mapping[str, Any]) -> Iterator[str]:
     """What evidence.json says otherwise than schema.toml or manifest.json, a sentence each; column names are not quoted."""
     yield from _with_schema(evidence, schema)
+    yield from _with_audit(evidence, schema)
     yield from _with_synthesizer(evidence, schema)
     for keys, path in _TWICE:
         if _at(manifest, keys) != evidence.value(path):
@@ -112,6 +113,15 @@ def _with_schema(evidence: Evidence, schema: Schema) -> Iterator[str]:
             wrong = [f for f in fields if not _agree(f"{name}.{f}", row.get(f), wanted.get(f), ours=ours)]
             if wrong:
                 yield f"evidence.json and schema.toml disagree about {', '.join(wrong)} of number {number} of the {name}"
+
+
+def _with_audit(evidence: Evidence, schema: Schema) -> Iterator[str]:
+    """The schema that was audited, where it is the one in the file: nothing was discovered, and this version wrote both."""
+    if evidence.rows("discovery") or not is_ours(evidence):
+        return
+    for path in ("audit.schema", "audit.selftest.schema"):
+        if evidence.get(path) is not None and evidence.value(path) != schema.digest:
+            yield f"evidence.json and schema.toml disagree about {_title(path)}"
 
 
 def _with_synthesizer(evidence: Evidence, schema: Schema) -> Iterator[str]:

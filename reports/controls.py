@@ -63,6 +63,7 @@ class ControlStatus:
 _BY_REPORT: Final = ("*",)  # made by the report itself: the gate's table, the policy, the digests
 _WHERE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
+        "audit": ("audit.epsilon_lower_bound",),
         "bounds": ("risk.tpr_at_fpr",),
         "bounds[criterion=singling_out]": ("risk.tpr_at_fpr",),
         "attacks": ("attacks", "review"),

@@ -179,6 +179,15 @@ def _attack(name: str) -> dict[str, Path]:
     }
 
 
+def _selftest(table: str) -> dict[str, Path]:
+    base = f"audit.selftest.{table}[]"
+    return {
+        f"{base}.seen": _p0("Times seen", "count", required=False),
+        f"{base}.runs": _p0("Of so many", "count", required=False),
+        f"{base}.rate": _p0("Share of such leaks that would be seen", "share", required=False),
+    }
+
+
 PATHS: Final[Mapping[str, Path]] = MappingProxyType(
     {
         "created_at": _p0("When this evidence was collected (UTC)", "date"),
@@ -283,6 +292,42 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "risk.success[].baseline": _p1("Success without the person's record", "share"),
         "risk.success[].bound": _p1("Success with it, at most", "share"),
         **{path: rule for name in CHARGED_ATTACKS for path, rule in _attack(name).items()},
+        "audit.verdict": _p0("Audit of the program", required=False),
+        "audit.epsilon_lower_bound": _p0("Lower bound on epsilon that an audit showed", "number", required=False),
+        "audit.confidence": _p0("Confidence of all bounds of the audit together", "share", required=False),
+        "audit.claim_epsilon": _p0("Epsilon that the audit put to the test", "positive", required=False),
+        "audit.claim_delta": _p0("Its delta", "share", required=False),
+        "audit.powered": _p0("The audit could have contradicted the claim, in every game", "flag", required=False),
+        "audit.synthesizer": _p0("Synthesizer that was audited", required=False),
+        "audit.schema": _p0("Schema that was audited, by its digest", required=False),
+        "audit.version": _p0("Version of the tool that audited", required=False),
+        "audit.made_on": _p0("Day of the audit", "date", required=False),
+        "audit.fits": _p0("Runs of the generator in the audit", "count", required=False),
+        "audit.left_out": _p0("Left out of the audit", "texts", required=False),
+        "audit.differs": _p0("How the audited runs differ from this release", "texts", required=False),
+        "audit.items[].id": _p0("Game and attacker", required=False),
+        "audit.items[].status": _p0("What it says of the claim", required=False),
+        "audit.items[].low": _p0("Lower bound on epsilon", "number", required=False),
+        "audit.items[].confidence": _p0("Confidence", "share", required=False),
+        "audit.items[].n": _p0("Fits", "count", required=False),
+        "audit.items[].ceiling": _p0("Most that so many fits can show", "number", required=False),
+        "audit.items[].small_leak": _p0("One leaked column was seen", "flag", required=False),
+        "audit.selftest.verdict": _p0("Self-test of the attacks", required=False),
+        "audit.selftest.schema": _p0("Schema of the self-test, by its digest", required=False),
+        "audit.selftest.version": _p0("Version of the tool that tested itself", required=False),
+        "audit.selftest.made_on": _p0("Day of the self-test", "date", required=False),
+        "audit.selftest.persons_fit": _p0(
+            "Made-up people whose rows were used, in the self-test", "count", required=False
+        ),
+        "audit.selftest.persons_control": _p0("Made-up people held back, in the self-test", "count", required=False),
+        "audit.selftest.rows": _p0("Synthetic rows in the self-test", "count", required=False),
+        "audit.selftest.fits": _p0("Fits of each game in the self-test", "count", required=False),
+        "audit.selftest.false_alarms": _p0("False alarms on tables that leak nothing", "share", required=False),
+        "audit.selftest.leaks[].leak": _p0("Planted leak", required=False),
+        "audit.selftest.leaks[].status": _p0("More often than false alarms explain", required=False),
+        **_selftest("leaks"),
+        "audit.selftest.mechanisms[].factor": _p0("True loss over claimed loss", "positive", required=False),
+        **_selftest("mechanisms"),
         "utility.tv1": _p1(
             "Mean distance of one column's distribution from its noisy measurement", "share", required=False
         ),

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 import attacks
 import dpsynth
+from attacks import About, AuditFile
 from dpsynth import (
     Anchor,
     AttackCounts,
@@ -55,13 +56,13 @@ from dpsynth.rehearsal import most_rows, rows_to_sample
 from dpsynth.release import Release, Staging, check_free, commitment, write_json, write_manifest
 from dpsynth.silence import no_warnings
 from dpsynth.synthesizers import seasons
-from dpsynth.synthesizers.registry import Choice, chosen_for
+from dpsynth.synthesizers.registry import Choice, chosen_for, settings_of
 from dpsynth.synthesizers.registry import synthesizer as synthesizer_named
 from dpsynth.synthetic import Drawn, parts_of
 from dpsynth.table import Part, write_parts
 from dpsynth.trial import MOST_ROWS, check_rows
 from reports import intoto
-from reports.collect import ChargedAttack, Run, advised, collect, with_review
+from reports.collect import ChargedAttack, Run, advised, audited, collect, with_review
 from reports.collect.ledger import by_loss
 from reports.evidence import Evidence
 from reports.gate import Verdict
@@ -111,6 +112,7 @@ class Settings:
         purpose: Fixed words for the ledger and the report.
         job_id: A name for this job: the same name never runs twice.
         engine: Who holds and counts the rows: memory, duckdb or spark.
+        audits: Audits of the synthesizer and self-tests that the report shall carry, by the names of their files.
     """
 
     epsilon: Number
@@ -125,6 +127,7 @@ class Settings:
     purpose: str = "synthetic table"
     job_id: str | None = None
     engine: str = "memory"
+    audits: Sequence[tuple[str, AuditFile]] = ()
 
     def __post_init__(self) -> None:
         check_rows(self.rows, most=MOST_ROWS)
@@ -197,7 +200,7 @@ def publish(
         out: A path that does not exist; it appears whole or not at all.
         progress: Told the name of each stage; never a number from the data.
     Raises:
-        UsageError, PrivacyRefusal: refused before the reservation; nothing was charged or written.
+        UsageError, PrivacyRefusal, Contradicted: refused before the reservation; nothing was charged or written.
         IntegrityError: the ledger is damaged, or lacks the head that the policy names; nothing was charged or written.
         DpsynthError: afterwards; the charge stays.
     Privacy: (epsilon, delta)-DP for the schema's unit and neighbouring relation, of everything under `out/release`.
@@ -250,6 +253,20 @@ def _published(
         promise=promise,
         share=for_discovery,
         most_delta0=min(book.extract().cap.delta0 for book in ledgers),
+    )
+    carried = audited(
+        settings.audits,
+        about=About.of(
+            schema,
+            synthesizer=name,
+            settings=settings_of(synthesizer) | discovery.setting(for_discovery),
+            epsilon=promise.epsilon,
+            delta=promise.delta,
+        ),
+        schema=schema,
+        on=datetime.now(UTC).date(),
+        beside=settings.share > 0,
+        engine=settings.engine,
     )
     beside = settings.share + for_discovery
     unit_share = SHARE * (1 - beside) if schema.synthetic_units else Fraction(0)
@@ -325,6 +342,7 @@ def _published(
                 claim=model.claim if isinstance(model, RowsOnly) else None,
                 unit_distance=None if sizes is None else sizes.distance(written.units),
                 scan=scan(schema, records, on=created_at.date()),
+                audited=carried,
             )
             progress("writing the release")
             evidence = collect(run).with_disclosure()

@@ -48,7 +48,9 @@ COVERABLE: Final = frozenset(
 )
 """Checks in code whose finding a person may accept, where a policy says so by name. A release made without a gate is not
 among them: it says of itself that it must not be published."""
-NEVER_WAIVED: Final = frozenset({"ledger.verified", "disclosure.edition_ok", "guarantee.definition"})
+NEVER_WAIVED: Final = frozenset(
+    {"ledger.verified", "disclosure.edition_ok", "guarantee.definition", "audit.epsilon_lower_bound"}
+)
 """Evidence about which no rule can be waived, whatever a policy says: without it no other number means anything."""
 _MOST_DAYS: Final = 36_525  # a hundred years
 ANNEXES: Final = ("dpia", "hipaa-expert", "safe-harbor", "ema-hc", "hazards", "iso27559", "registry", "questions")

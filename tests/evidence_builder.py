@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from attacks.intervals import clopper_pearson
 from dpsynth import Schema
 from dpsynth.privacy import ORDERS, Cap, Cost, advantage_bound, tpr_bound
 from dpsynth.schema.to_toml import toml_value
@@ -505,6 +506,58 @@ def curved(tree: dict[str, Any]) -> dict[str, Any]:
     tree["guarantee"] |= {
         "definition": declared("zCDP and a Renyi curve"),
         "curve": [{"order": declared(float(order)), "nano": formula(1)} for order in ORDERS],
+    }
+    return tree
+
+
+def audited(tree: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The same release, had an audit of its program and a self-test come with it; `changed` is of the first item."""
+    games = {"worst_case.alone": (196, 2.79), "one_run": (8, 1.89)}
+    items = [
+        {"id": f"{game}.{who}", "status": "pass", "low": 0.31, "confidence": 0.9995, "n": fits, "ceiling": ceiling}
+        for game, (fits, ceiling) in games.items()
+        for who in ("noisy_counts", "rows")
+    ]
+    items[1]["small_leak"] = True
+    items[0] |= changed
+    head = {"schema": "ab" * 32, "version": "0.1.0", "made_on": "2026-11-20"}
+    states = [item["status"] for item in items if not str(item["id"]).startswith("one_run")]
+    verdict = "fail" if "fail" in [i["status"] for i in items] else "pass" if set(states) == {"pass"} else "incomplete"
+
+    def rate(seen: int, runs: int) -> Leaf:
+        found = clopper_pearson(seen, runs, confidence=0.95)
+        return Leaf(seen / runs, "P0", "exact interval", low=found.low, high=found.high, confidence=0.95, n=runs)
+
+    def counted(seen: int, runs: int, **more: Any) -> dict[str, Leaf]:
+        return {name: declared(value) for name, value in (more | {"seen": seen, "runs": runs}).items()} | {
+            "rate": rate(seen, runs)
+        }
+
+    settings: dict[str, Any] = {
+        **head,
+        "verdict": verdict,
+        "epsilon_lower_bound": max(item["low"] for item in items),
+        "confidence": 0.999,
+        "claim_epsilon": 1.0,
+        "claim_delta": 1e-6,
+        "powered": verdict != "incomplete",
+        "synthesizer": "mst",
+        "fits": 204,
+        "left_out": ("nobody_else",),
+        "differs": ("the audited runs learned from small tables that were made up from the schema",),
+    }
+    sizes = {**head, "verdict": "pass", "persons_fit": 1000, "persons_control": 1000, "rows": 3000, "fits": 196}
+    tree["audit"] = {name: declared(value) for name, value in settings.items()} | {
+        "items": [{name: declared(value) for name, value in item.items()} for item in items],
+        "selftest": {name: declared(value) for name, value in sizes.items()}
+        | {
+            "false_alarms": rate(1, 40),
+            "leaks": [
+                counted(1, 20, leak="one leaked outlier", status="incomplete"),
+                counted(20, 20, leak="a copy of 100 % of the persons", status="pass"),
+            ],
+            "mechanisms": [counted(0, 20, factor=1.0), counted(20, 20, factor=100.0)],
+        },
     }
     return tree
 

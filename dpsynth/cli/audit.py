@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from attacks.audit import ROWS, Audit, audit_generator, games_of, plan_of
+from attacks.audit_file import About, AuditFile
 from attacks.canary import Claim
-from attacks.generators import Generator, claim_of
+from attacks.generators import claim_of
 from attacks.selftest import RUNS, SelfTest, self_test
 from attacks.staging import stage_for, staged
 from dpsynth import Cap, Program, Rehearsal, Schema, UsageError, reading
@@ -22,6 +24,7 @@ from dpsynth.cli.options import check_new, write_result
 from dpsynth.cli.talk import progress, say, show, show_json, stoppable
 from dpsynth.curator import persons_of
 from dpsynth.external import TIMEOUT
+from dpsynth.privacy import exact
 from dpsynth.reading import RawRows
 from dpsynth.silence import no_warnings
 from dpsynth.synthesizers.external import External
@@ -101,10 +104,9 @@ def audit(
     schema.require_complete()
     if data is not None or synthesizer is None:
         schema.require_closed()
+    each = _rows(synthesizer, rows, schema, with_data=data is not None) if with_generator else rows
     generator = (
-        _generator(synthesizer, command, schema, epsilon, delta, rows=rows, with_data=data is not None, timeout=timeout)
-        if with_generator
-        else None
+        _generator(synthesizer, command, schema, epsilon, delta, rows=each, timeout=timeout) if with_generator else None
     )
     claim = _claim(epsilon, delta) if generator is None else claim_of(staged(generator))
     pairs, left_out = games_of(stage_for(schema), skip=skip)
@@ -124,7 +126,14 @@ def audit(
             measured = self_test(
                 population, claim, plan, persons=persons, rows=rows, runs=runs, seed=seed, progress=tell
             )
-    result = _result(found, measured)
+    result = AuditFile(
+        about=_about(generator, schema, epsilon=epsilon, delta=delta),
+        made_on=datetime.now(UTC).date(),
+        fits=fits,
+        rows=each,
+        audit=found,
+        selftest=measured,
+    ).to_json()
     if as_json:
         show_json(result)
     else:
@@ -140,11 +149,15 @@ def _claim(epsilon: str, delta: str) -> Claim:
     return Claim(epsilon=float(promise.epsilon), delta=float(promise.delta), cost=promise.cost)
 
 
-def _result(found: Audit | None, measured: SelfTest | None) -> dict[str, Any]:
-    """What --json shows: the audit's result, the self-test's beside it or in its place."""
-    if measured is None:
-        return {} if found is None else found.to_json()
-    return measured.to_json() if found is None else found.to_json() | {"selftest": measured.to_json()}
+def _about(generator: Rehearsal | Program | None, schema: Schema, *, epsilon: str, delta: str) -> About:
+    """What the result is about, as a release is to find it again."""
+    return About.of(
+        schema,
+        synthesizer="" if generator is None else generator.name,
+        settings={} if generator is None else generator.settings,
+        epsilon=exact(epsilon, name="--epsilon"),
+        delta=exact(delta, name="--delta"),
+    )
 
 
 def _generator(
@@ -155,24 +168,33 @@ def _generator(
     delta: str,
     *,
     rows: int | None,
-    with_data: bool,
     timeout: float,
-) -> Generator:
+) -> Rehearsal | Program:
     if synthesizer == "external":
         raise UsageError("--synthesizer external is for release: audit a program with --command alone")
     if synthesizer is not None and synthesizer not in EXTERNAL:
         return Rehearsal(schema, synthesizer=synthesizer, epsilon=epsilon, delta=delta, rows=rows)
-    if rows is None and with_data:
-        rows = schema.rows_at_most
-        if rows is None:
-            raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
-    rows = ROWS if rows is None else rows
     if synthesizer is None:
-        return Program(str(command), schema, epsilon=epsilon, delta=delta, rows=rows, timeout=timeout)
+        asked = ROWS if rows is None else rows
+        return Program(str(command), schema, epsilon=epsilon, delta=delta, rows=asked, timeout=timeout)
     recipe = synthesizer_named(synthesizer, rows=rows)
     if isinstance(recipe, External):
         recipe = replace(recipe, timeout=timeout)
     return Rehearsal(schema, synthesizer=recipe, epsilon=epsilon, delta=delta)
+
+
+def _rows(synthesizer: str | None, rows: int | None, schema: Schema, *, with_data: bool) -> int | None:
+    """How many rows each run writes: what was asked for, and otherwise a public number for another program.
+
+    None where one of our own writes as many as its release would.
+    """
+    if rows is not None or (synthesizer is not None and synthesizer not in EXTERNAL):
+        return rows
+    if not with_data:
+        return ROWS
+    if schema.rows_at_most is None:
+        raise UsageError("the number of rows of --data is private: say with --rows how many a program shall write")
+    return schema.rows_at_most
 
 
 def frame_of(found: RawRows, schema: Schema) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from attacks import audit_file
 from dpsynth import Release, Schema
 from dpsynth.cli.options import key_in, ledger_at, policy_named
 from dpsynth.cli.talk import progress, say, show, stoppable
@@ -49,6 +50,15 @@ from reports.pipeline import Settings, publish
     "--discovery-share",
     help='Part of the budget for what the schema says to "discover"; default 2 % a column, at most 30 %.',
 )
+@click.option(
+    "--audit",
+    "audits",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What `dpsynth audit --out` wrote about this very release, for the report to carry: an audit, a self-test, or both. "
+    "Repeatable.",
+)
 @click.option("--policy", default="internal-test", show_default=True, help="A policy file or a shipped policy.")
 @click.option("--no-gate", is_flag=True, help="No verdict: the release must then not be published.")
 @click.option(
@@ -72,6 +82,7 @@ def release(
     holdout: str,
     attack_share: str | None,
     discovery_share: str | None,
+    audits: tuple[Path, ...],
     policy: str,
     no_gate: bool,
     engine: str,
@@ -98,6 +109,7 @@ def release(
         policy=None if no_gate else policy_named(policy),
         job_id=job_id,
         engine=engine,
+        audits=[(path.name, audit_file.read(path)) for path in audits],
     )
     ledger, *others = [ledger_at(place) for place in ledger_places]
     signing = None if key is None else key_in(key)

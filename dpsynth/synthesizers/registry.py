@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 
 from dpsynth.errors import UsageError
+from dpsynth.external import digest_of
 from dpsynth.neural.ardm import Ardm
 from dpsynth.neural.vae import Vae
 from dpsynth.schema import Schema
@@ -54,6 +55,18 @@ def synthesizer(name: str, *, command: str | None = None, rows: int | None = Non
     if name not in SYNTHESIZERS:
         raise UsageError(f"there is no synthesizer {name!r}: choose one of {', '.join((*SYNTHESIZERS, *EXTERNAL))}")
     return SYNTHESIZERS[name]()
+
+
+def settings_of(recipe: Synthesizer) -> dict[str, str]:
+    """The public settings of a synthesizer by name, in words: two of one name that differ in none do the same.
+
+    Of another program that has no name of its own, the digest of its command.
+    """
+    if isinstance(recipe, External):
+        return {"command": digest_of(recipe.command)} if recipe.command and recipe.name == "external" else {}
+    if not is_dataclass(recipe):
+        return {}
+    return {field.name: str(getattr(recipe, field.name)) for field in fields(recipe) if field.name != "name"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import dpsynth
 from reports.collect.attacks import attack_section
+from reports.collect.audit import audit_section
 from reports.collect.columns import discovered_row, from_schema
 from reports.collect.guarantee import from_implementation, guarantee_section
 from reports.collect.identifiers import scan_section
@@ -58,6 +59,8 @@ def collect(run: Run) -> Evidence:
     tree |= from_schema(run.schema)
     if run.scan is not None:
         tree["deid_scan"] = scan_section(run.scan)
+    if found := audit_section(run.audited):
+        tree["audit"] = found
     if run.attacks:
         tree["attacks"] = {attack.id: attack_section(attack, run.cost, run.seq) for attack in run.attacks}
     return Evidence(tree)

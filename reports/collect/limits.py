@@ -23,7 +23,12 @@ def limits_of(run: Run) -> tuple[str, ...]:
         "A synthetic row can equal a real one by chance; that is neither proof of a leak nor, absent, proof of safety.",
         "Attacks can refute a claim of privacy; they cannot prove one. Those in this report notice when some percent of "
         "the rows are copied, as the tables of what they could have seen say; a few copied rows, or noise that is too "
-        "small, takes an audit of the program by many repeated fits (`dpsynth audit`), which is no part of a release.",
+        "small, takes an audit of the program by many repeated fits (`dpsynth audit`). "
+        + (
+            "No audit came with this release."
+            if run.audited.audit is None
+            else "The one in this report ran beforehand, on tables that were made up, and says nothing of others."
+        ),
     ]
     if any(extract.amendments for extract in (run.ledger, *run.other_ledgers)):
         out.append(

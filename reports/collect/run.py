@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 
 from attacks import ChargedResult, Sight
 from dpsynth import Anchor, Cap, Cost, Implementation, LedgerExtract, Schema
 from dpsynth.discovery import Discovered
+from reports.collect.audit import Audited
 from reports.safe_harbor import Scan
 from reports.utility import Distance, Group
 
@@ -69,6 +70,7 @@ class Run:
             None where units are not synthetic.
         scan: What patterns of identifiers were found in the synthetic rows and their schema; None where nobody looked.
         looked_at: How many of the synthetic rows attackers and comparisons with real rows had before them; None for all.
+        audited: Audits of the program on made-up tables, as far as somebody gave them.
     """
 
     release_id: str
@@ -97,3 +99,4 @@ class Run:
     scan: Scan | None = None
     looked_at: int | None = None
     other_ledgers: Sequence[LedgerExtract] = ()
+    audited: Audited = field(default_factory=Audited)

@@ -27,6 +27,7 @@ the release stage: the policy refuses such a path when it is read, and the class
     knowledge.py     what is known today against the synthesizer used
     ledger.py        the ledger, its limit and its raises
     attacks.py       ceilings and positive controls
+    audit.py         audits of the program, and self-tests
     leaves.py        leaves as numbers, texts and intervals
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from reports.evidence import Evidence
+from reports.gate.audit import BOUND, POWERED
 from reports.gate.base import finding
 from reports.gate.leaves import has_ends
 from reports.gate.verdict import RuleResult
@@ -95,8 +96,10 @@ def is_excess(path: str) -> bool:
 
 
 def positive_control(path: str) -> str:
-    """Where the evidence says whether an attack can catch anything at all; empty for what is not about an attack."""
+    """Where the evidence says whether an attack, or an audit, can catch anything at all; empty for what is about neither."""
     section, _, attack = path.rpartition(".")[0].partition(".")
+    if path == BOUND:
+        return POWERED
     if section == "attacks" and attack in CHARGED_ATTACKS:
         return f"attacks.{attack}.powered"
     return f"review.{attack}.detected" if section == "review" and attack in REVIEW_ATTACKS else ""

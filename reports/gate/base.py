@@ -7,14 +7,14 @@ from datetime import date
 from typing import TypeAlias
 
 from reports.evidence import Evidence
-from reports.gate.verdict import RuleResult, State
+from reports.gate.verdict import RuleResult, RuleState, State
 from reports.paths import Value
 from reports.policy import Policy
 
 Check: TypeAlias = Callable[[Evidence, date, Policy], Iterator[RuleResult]]
 
 
-def finding(rule_id: str, state: State, message: str, reason: str, path: str = "") -> RuleResult:
+def finding(rule_id: str, state: RuleState, message: str, reason: str, path: str = "") -> RuleResult:
     """What a check in code found."""
     return RuleResult(id=rule_id, state=state, message=message, reason=reason, origin="code", path=path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from reports.gate.attacks import within_bound
+from reports.gate.audit import not_contradicted, tested
 from reports.gate.base import Check, flag, no_texts, word
 from reports.gate.completeness import complete, dated
 from reports.gate.consistency import consistent
@@ -17,6 +18,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     dated,
     consistent,
     within_bound,
+    not_contradicted,
+    tested,
     flag(
         "ledger.integrity",
         "ledger.verified",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from reports.evidence import Evidence
+from reports.gate.audit import audit_contradictions
 from reports.gate.base import finding
 from reports.gate.guarantee import better_than_native
 from reports.gate.leaves import ROUNDING, columns_with, is_below, is_inside, number_in, read_off_data, text_in
@@ -20,6 +21,7 @@ def consistent(evidence: Evidence, _: date, _policy: Policy) -> Iterator[RuleRes
     """The numbers agree with one another: what is stated is not better than what the native measure implies."""
     reason = "Figures that follow from one another are recomputed from the native measure, so that none can be edited."
     wrong = [*_contradictions(evidence), *ledger_contradictions(evidence), *better_than_native(evidence)]
+    wrong += audit_contradictions(evidence)
     wrong += [f"{path} lies outside its own interval" for path, leaf in evidence.leaves() if not is_inside(path, leaf)]
     wrong = list(dict.fromkeys(wrong))
     if wrong:

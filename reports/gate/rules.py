@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from reports.evidence import Evidence, Leaf
 from reports.gate.attacks import could_break, has_power, is_excess, positive_control
+from reports.gate.audit import BOUND
 from reports.gate.base import sentence
 from reports.gate.leaves import LEAST_CONFIDENCE, has_ends, is_without_number
 from reports.gate.verdict import RuleResult, RuleState, State
 from reports.paths import SHAREABLE, declared, fits_kind, is_internal, is_number
 from reports.policy import Rule
+
+_POWERLESS: Final = (
+    "The same attack was not seen to catch a deliberately leaky copy, so that its finding nothing says nothing."
+)
+_POWERLESS_AUDIT: Final = "The audit is incomplete: so many fits could not have contradicted the claim in every game."
 
 
 def judge(rule: Rule, evidence: Evidence) -> RuleResult:
@@ -62,11 +68,7 @@ def judge(rule: Rule, evidence: Evidence) -> RuleResult:
     else:
         outcome = _judge_number(rule, leaf, result)
     if outcome.state != "fail" and not has_power(positive_control(rule.evidence), evidence):
-        return result(
-            "incomplete",
-            "The same attack was not seen to catch a deliberately leaky copy, so that its finding nothing says nothing.",
-            leaf,
-        )
+        return result("incomplete", _POWERLESS_AUDIT if rule.evidence == BOUND else _POWERLESS, leaf)
     if outcome.state == "pass" and not could_break(rule, evidence):
         return result(
             "incomplete",

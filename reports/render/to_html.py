@@ -21,7 +21,7 @@ from reports.controls import STATUS_WORDS, evaluate, not_shipped
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
 from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_PATHS, is_number
-from reports.render import figures, numbers, words
+from reports.render import audits, figures, numbers, words
 from reports.render.annexes import CHAPTERS, annexes
 from reports.render.describe import asked, observed
 from reports.render.text import name, visible
@@ -82,6 +82,7 @@ def _environment() -> Environment:
         ATTACKS=CHARGED_ATTACKS,
         CHAPTERS=CHAPTERS,
         ATTACK_TITLES=ATTACK_TITLES,
+        audits=audits,
         CLASS_WORDS=words.CLASS_WORDS,
         CONTROL_WORDS=STATUS_WORDS,
         CRITERIA=words.CRITERIA,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from reports.evidence import Evidence, Leaf
 from reports.gate import RuleResult, Verdict
 from reports.paths import ATTACK_TITLES, CHARGED_ATTACKS, PATHS, REVIEW_ATTACKS
-from reports.render import words
+from reports.render import audits, words
 from reports.render.annexes import Line, annexes
 from reports.render.describe import asked, observed
 from reports.render.numbers import ABSENT, Direction, hundred, number, percent, plain, points
@@ -35,6 +35,7 @@ def to_markdown(report: Report) -> str:
         *_settled(verdict),
         *_worlds(evidence),
         *_attacks(evidence),
+        *_audit(evidence),
         *_budget(evidence),
         "## Gate",
         "",
@@ -149,6 +150,36 @@ def _attacks(evidence: Evidence) -> list[str]:
         )
     head = ("Attack", "Proven ceiling", "Rows used", "Rows never used", "Difference in points")
     return ["## Ceiling and measured attack", "", *_table(head, rows)]
+
+
+def _audit(evidence: Evidence) -> list[str]:
+    """What an audit of the program found, and what a self-test saw; how to have them where there are none."""
+    out = ["## Audit of the program", ""]
+    if found := audits.found(evidence):
+        out += [line for sentence in audits.said(evidence, markdown) for line in (sentence, "")]
+        head = (
+            "Game, and the attacker",
+            "Epsilon at least",
+            "Claimed",
+            "Could have shown",
+            "Fits",
+            "Confidence",
+            "Claim",
+        )
+        rows = [
+            (markdown(row.game, NAME), row.low, row.claim, row.ceiling, row.fits, row.confidence, row.result)
+            for row in found
+        ]
+        out += [f"{audits.CAPTION}:", "", *_table(head, rows)]
+        if differs := audits.differs(evidence):
+            out += [audits.DIFFERS, "", *(f"- {markdown(text)}" for text in differs), ""]
+    else:
+        out += [audits.NO_AUDIT, ""]
+    if seen := audits.seen(evidence):
+        lines = [(markdown(row.planted, NAME), row.seen, row.interval, row.note) for row in seen]
+        out += [audits.selftest(evidence, markdown), "", f"{audits.SELFTEST_CAPTION}:", ""]
+        return [*out, *_table(("Planted", "Seen", "Chance, exact interval", "What it says"), lines)]
+    return [*out, audits.NO_SELFTEST, ""]
 
 
 def _share(leaf: Leaf | None) -> str:

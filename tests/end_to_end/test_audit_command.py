@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import dpsynth
 from dpsynth import SYNTHESIZERS, Cost, Curator, DiscreteGaussian, Independent, Schema, Table, attack_generator
 from dpsynth.synthesizers.base import Marginals
 
@@ -170,7 +171,18 @@ def test_a_slow_program_is_stopped(small: Any) -> None:
 def test_out_is_written_once(small: Any) -> None:
     command, out = shell(small, 'cp "$2" "${14}"'), small.folder / "audit.json"
     assert audit(small, "--command", command, "--json", "--out", out, *ALONE) == 1
-    assert json.loads(out.read_text()) == json.loads(small.stdout)
+    found = json.loads(out.read_text())
+    assert found == json.loads(small.stdout)
+    assert (found["schema"], found["version"]) == ("dpsynth.audit/1", dpsynth.__version__)
+    assert found["asked"] == {"fits": 120, "rows": 200}
+    assert found["about"] | {"settings": {}} == {
+        "schema": Schema.load(small.schema).digest,
+        "synthesizer": "external",
+        "settings": {},
+        "epsilon": "1",
+        "delta": "1/1000000",
+    }
+    assert "program.sh" not in out.read_text()
     before = out.read_bytes()
     assert audit(small, "--command", command, "--out", out, *ALONE) == 2
     assert "exists already" in small.stderr

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 import signers
 
-from reports import Policy, Report
+from reports import Evidence, Policy, Report
 from reports.policy import ANNEXES
 from reports.render import to_html
 
@@ -93,7 +93,14 @@ def signed(builder: ModuleType) -> Report:
 @pytest.mark.parametrize("kind", ["shareable", "internal", "hostile", "signed"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_fits_the_window_and_keeps_its_own_rules(builder: ModuleType, tmp_path: Path, kind: str, width: int) -> None:
-    evidence = builder.internal(columns=builder.hostile_columns()) if kind == "hostile" else builder.internal()
+    evidence = builder.internal()
+    if kind == "hostile":
+        tree = builder.audited(builder.tree(builder.hostile_columns()))
+        tree["audit"]["differs"] = builder.declared(builder.HOSTILE)
+        tree["audit"]["items"][3]["id"] = builder.declared(builder.HOSTILE[12])
+        tree["audit"]["fits"] = builder.declared(212)
+        tree["audit"]["selftest"]["leaks"][0]["leak"] = builder.declared(builder.HOSTILE[0])
+        evidence = Evidence(tree).with_disclosure()
     edition = "shareable" if kind == "shareable" else "internal"
     report = Report.of(builder.policy(), evidence, on=builder.TODAY, edition=edition)
     page = to_html(signed(builder) if kind == "signed" else report)

@@ -70,6 +70,7 @@ def whole(builder: ModuleType, kind: str = "opened") -> Evidence:
     """Evidence with a leaf at nearly every path there is."""
     tree = builder.anchored(builder.tree(FEW), (1, ROOT))
     tree = builder.amended(tree, signers.OFFICE.public.fingerprint)
+    tree = builder.audited(tree)
     other = {"signed": (signers.OFFICE.public.fingerprint,), "anchor": f"0:{ROOT}"}
     tree = builder.joined(tree, other)
     del tree["columns"][1:], tree["deid_scan"]["safe_harbor"][18:]
@@ -170,7 +171,7 @@ def tables(evidence: Evidence) -> Iterator[tuple[str, Evidence]]:
 
 WOUNDS: dict[str, tuple[dict[str, Any], str, set[str]]] = {
     # name: what is changed, the verdict then, and what contradicts the change, so that losing it may change its name
-    "epsilon": ({"guarantee.epsilon": 3.0}, "fail", set()),
+    "epsilon": ({"guarantee.epsilon": 3.0, "audit.claim_epsilon": 3.0}, "fail", set()),
     "population": ({"source.population": "other people"}, "fail", set()),
     "fresh ledger": ({"ledger.ledger_id": "another"}, "incomplete", set()),
     "stale ledger": ({"ledger.seq": 0}, "integrity", {"ledger.anchors[0].seq", "ledger.amendments[0].seq"}),
@@ -185,6 +186,14 @@ WOUNDS: dict[str, tuple[dict[str, Any], str, set[str]]] = {
     "a stranger's amendment": ({"ledger.amendments[0].signed": "33" * 32}, "needs_human", set()),
     "powerless": ({"attacks.linkage.powered": False}, "incomplete", set()),
     "no gate": ({"release.published": "no gate"}, "needs_human", set()),
+    "a contradicted item": (
+        {"audit.items[0].status": "fail", "audit.verdict": "fail"},
+        "fail",
+        {"audit.items[0].status", "audit.verdict"},
+    ),
+    "a bound above the claim": ({"audit.items[0].low": 1.4, "audit.epsilon_lower_bound": 1.4}, "integrity", set()),
+    "an audit of another synthesizer": ({"audit.synthesizer": "aim"}, "integrity", {"release.synthesizer"}),
+    "an audit of another epsilon": ({"audit.claim_epsilon": 2.0}, "integrity", {"guarantee.epsilon"}),
     "broken ledger": ({"ledger.verified": False}, "integrity", set()),
 }
 

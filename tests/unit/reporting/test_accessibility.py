@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.browser import WIDTHS, chromium, installed
-from reports import Policy, Report
+from reports import Evidence, Policy, Report
 from reports.render import to_html
 
 pytest.importorskip("playwright", reason="needs Playwright: pip install dpsynth[dev]")
@@ -33,10 +33,14 @@ def browser() -> Iterator[Any]:
 
 @cache
 def text(builder: ModuleType, edition: Any) -> str:
-    """The internal page has all annexes, and a verdict that is no pass."""
-    changed = {"domain.from_data": builder.declared("site")} if edition == "internal" else {}
+    """The internal page has all annexes, an audit of the program, and a verdict that is no pass."""
     policy = Policy.load("hipaa-expert") if edition == "internal" else builder.policy()
-    return to_html(Report.of(policy, builder.internal(changed), on=builder.TODAY, edition=edition))
+    evidence = builder.internal()
+    if edition == "internal":
+        tree = builder.audited(builder.tree())
+        tree["domain"]["from_data"] = builder.declared("site")
+        evidence = Evidence(tree).with_disclosure()
+    return to_html(Report.of(policy, evidence, on=builder.TODAY, edition=edition))
 
 
 @pytest.fixture

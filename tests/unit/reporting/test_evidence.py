@@ -188,6 +188,8 @@ def test_only_a_listed_class_can_stand_at_a_path(builder: ModuleType, path: str)
         evidence = Evidence({"ledger": {path.split(".")[1].removesuffix("[]"): [{}]}})
     if path.startswith("guarantee.curve"):
         evidence = Evidence({"guarantee": {"curve": [{}]}})
+    if path.startswith("audit"):
+        evidence = Evidence(builder.audited(builder.tree()))
     if path.startswith("discovery"):
         evidence = Evidence({"discovery": [{}]})
     rule = declared(path)

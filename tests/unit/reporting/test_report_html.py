@@ -35,6 +35,7 @@ KINDS = (
     "hostile",
     "amended",
     "signed",
+    "audited",
 )
 
 
@@ -56,6 +57,7 @@ def page(builder: ModuleType, kind: str) -> str:
         "hostile": lambda: builder.internal(columns=builder.hostile_columns()),
         "amended": lambda: amended(builder),
         "signed": lambda: builder.internal({"domain.from_data": builder.declared("site")}),
+        "audited": lambda: Evidence(builder.audited(builder.tree())).with_disclosure(),
     }[kind]()
     if kind == "signed":
         policy = signers.policy(signers.ASKS_TWO)
