@@ -91,7 +91,7 @@ class Measure:
         """
         if self.ceiling is None:
             return False
-        there = self.interval if self.fit is None else self.fit.interval(confidence)
+        there = self.interval if self.fit is None else self.fit.surely(confidence)
         return there.low > self.ceiling or (self.floor is not None and there.high < self.floor)
 
     def limited(self, fit: float, control: float) -> Measure:
