@@ -1,8 +1,9 @@
 """The file of an audit: what was found beside what it is about, so that a release can tell whether it is about that release.
 
 `dpsynth audit --out` writes it and `dpsynth release --audit` reads it. A file is read into the objects that wrote it, and
-must be what they would write again: verdicts, intervals and sentences are made anew from the counts and never believed.
-That somebody made the counts up, no file without a signature can show.
+must be what they would write again: verdicts, and the intervals and sentences of a self-test, are made anew and never
+believed. What an item says (its status, its bounds) is believed where it is possible, and so are counts: that somebody made
+them up, no file without a signature can show.
 
     2   unreadable, not such a file, of another version, schema, generator, setting or promise, or not whole
     7   class P3: the rows of real persons are in it
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from attacks.audit import ONE_RUN, Audit, AuditItem, Plan, SmallLeak, Status, games_of, plan_of
+from attacks.audit import ONE_RUN, WEAK_LEAK, Audit, AuditItem, Plan, SmallLeak, Status, games_of, plan_of
 from attacks.canary import Claim
 from attacks.planted import GRADED
 from attacks.power import FACTORS, AuditPower, Caught, Detection, Power
@@ -29,6 +31,8 @@ from attacks.staging import stage_for
 from dpsynth import SYNTHESIZERS, Contradicted, PrivacyRefusal, Schema, UsageError, __version__
 
 FORMAT = "dpsynth.audit/1"
+_LARGEST = 1e18  # no larger number can stand in evidence
+_EXACT = re.compile(r"\d{1,400}(/\d{1,400})?")
 _ROUNDING = 1e-9  # relative; another machine may compute an interval with another last digit
 _MAKE_ANEW = "run `dpsynth audit` for this release"
 _STATUS: Mapping[str, Status] = {"pass": "pass", "fail": "fail", "incomplete": "incomplete"}
@@ -188,14 +192,15 @@ def read(path: Path) -> AuditFile:
     """
     foreign = UsageError(f"{path.name} is not a result that `dpsynth audit --out` wrote")
     try:
-        data = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse)
+        data = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        private = _is_private(data)
     except OSError:
         raise UsageError(f"{path.name} cannot be read: name a file that `dpsynth audit --out` wrote") from None
     except (ValueError, RecursionError):
         raise foreign from None
     if not isinstance(data, dict) or data.get("schema") != FORMAT:
         raise foreign
-    if _is_private(data):
+    if private:
         raise PrivacyRefusal(
             f"{path.name} comes from real rows (class P3) and must not enter what is shared: audit without --data"
         )
@@ -229,8 +234,8 @@ def _file(data: Mapping[str, Any]) -> AuditFile:
             schema=about["schema"],
             synthesizer=about["synthesizer"],
             settings=about["settings"],
-            epsilon=Fraction(about["epsilon"]),
-            delta=Fraction(about["delta"]),
+            epsilon=_fraction(about["epsilon"]),
+            delta=_fraction(about["delta"]),
         ),
         made_on=date.fromisoformat(data["made_on"]),
         fits=None if asked["fits"] is None else _count(asked["fits"]),
@@ -252,10 +257,14 @@ def _audit(data: Mapping[str, Any]) -> Audit:
         errors={},
         attackers=1,
     )
+    if not all(isinstance(game, str) for game in plan.left_out):
+        raise ValueError("not the name of a game")
     claim = Claim.from_json(data["claim"])
     items = tuple(_item(item) for item in data["audits"])
     if data["persons"] or any(item.status != "fail" and item.low > claim.epsilon for item in items):
         raise ValueError("a bound beyond the claim contradicts it")
+    if any(not 0 <= item.low <= item.ceiling * (1 + _ROUNDING) for item in items):
+        raise ValueError("so many fits cannot show that")
     return Audit(generator=data["generator"], claim=claim, plan=plan, items=items)
 
 
@@ -275,12 +284,14 @@ def _item(data: Mapping[str, Any]) -> AuditItem:
         sentence=data["sentence"],
         power=None
         if power is None
-        else SmallLeak(leak=power["leak"], seen=power["seen"] is True, low=_number(power["low"])),
+        else SmallLeak(leak=WEAK_LEAK, seen=power["seen"] is True, low=_number(power["low"])),
     )
 
 
 def _selftest(data: Mapping[str, Any]) -> SelfTest:
     fit, control = map(_count, data["persons"])
+    if not min(fit, control):
+        raise ValueError("nobody was attacked")
     titles = {planted.id: planted.title for planted in GRADED}
     detections, caught = [], []
     for item in data["audits"]:
@@ -342,14 +353,27 @@ def _refuse(_: str) -> object:
     raise ValueError("a number must be finite")
 
 
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return out
+
+
+def _fraction(value: str) -> Fraction:
+    if not _EXACT.fullmatch(value):
+        raise ValueError("not a fraction")
+    return Fraction(value)
+
+
 def _number(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _LARGEST:
         raise ValueError("not a number")
     return float(value)
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
         raise ValueError("not a count")
     return value
 

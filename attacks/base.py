@@ -91,7 +91,7 @@ class Measure:
         """
         if self.ceiling is None:
             return False
-        there = self.interval if self.fit is None else self.fit.interval(confidence)
+        there = self.interval if self.fit is None else self.fit.surely(confidence)
         return there.low > self.ceiling or (self.floor is not None and there.high < self.floor)
 
     def limited(self, fit: float, control: float) -> Measure:
@@ -113,8 +113,17 @@ def _certainty(variants: Mapping[str, Measure]) -> float:
 
 
 def beyond(variants: Mapping[str, Measure]) -> set[str]:
-    """Which variants of one attack surely lie where the declared guarantee allows none to be."""
-    return {name for name, measure in variants.items() if measure.beyond(confidence=_certainty(variants))}
+    """Which variants of one attack surely lie where the declared guarantee allows none to be.
+
+    A guarantee allows nothing to leak, so what could be chance if nothing leaked is within it, whatever an interval says
+    that few persons with many points each made too narrow.
+    """
+    sure = _certainty(variants)
+    return {
+        name
+        for name, measure in variants.items()
+        if measure.beyond(confidence=sure) and (measure.p_value is None or measure.p_value <= ALPHA / FAMILY)
+    }
 
 
 def per_person(fit: Rate, control: Rate, *, p_value: float | None = None) -> Measure:

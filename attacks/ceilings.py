@@ -76,7 +76,7 @@ class PerPerson:
     times: float = 1.0
 
     def allowed(self, cost: Cost, *, confidence: float) -> Allowed:
-        return Allowed(most=min(1.0, self.times * tpr_bound(cost, self.without.interval(confidence).high)))
+        return Allowed(most=min(1.0, self.times * tpr_bound(cost, self.without.surely(confidence).high)))
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,9 @@ PATHS: Final[Mapping[str, Path]] = MappingProxyType(
         "audit.confidence": _p0("Confidence of all bounds of the audit together", "share", required=False),
         "audit.claim_epsilon": _p0("Epsilon that the audit put to the test", "positive", required=False),
         "audit.claim_delta": _p0("Its delta", "share", required=False),
-        "audit.powered": _p0("The audit could have contradicted the claim, in every game", "flag", required=False),
+        "audit.powered": _p0(
+            "The audit could have contradicted the claim, in every worst-case game", "flag", required=False
+        ),
         "audit.synthesizer": _p0("Synthesizer that was audited", required=False),
         "audit.schema": _p0("Schema that was audited, by its digest", required=False),
         "audit.version": _p0("Version of the tool that audited", required=False),

@@ -99,7 +99,8 @@ def audit_section(found: Audited) -> dict[str, Any]:
             "claim_epsilon": p0(audit.claim.epsilon, _FOUND),
             "claim_delta": p0(audit.claim.delta, _FOUND),
             "powered": p0(
-                audit.verdict != "incomplete", "every game could have contradicted the claim, and caught a planted leak"
+                audit.verdict != "incomplete",
+                "every worst-case game could have contradicted the claim, and caught a planted leak",
             ),
             "synthesizer": p0(found.audit.about.synthesizer, _FOUND),
             "fits": p0(audit.plan.total, _FOUND),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Final
 
@@ -100,6 +100,9 @@ def _of_items(evidence: Evidence) -> Iterator[str]:
         None not in (low, top) and is_below(top or 0.0, low or 0.0) for low, top in zip(lows, ceilings, strict=True)
     ):
         yield "audit.items shows more than so many fits can show"
+    ids = [text_in(item, "id") for item in items]
+    if all(ids) and not _is_every_pair(ids):
+        yield "audit.items lacks an attacker in some game, or has one twice"
     known = [low for low in lows if low is not None]
     bound = evidence.number(BOUND)
     if (
@@ -120,6 +123,12 @@ def _of_items(evidence: Evidence) -> Iterator[str]:
         implied = "fail" if "fail" in states else "pass" if set(needed) == {"pass"} else "incomplete"
         if verdict not in (None, implied) or powered not in (None, implied != "incomplete"):
             yield "audit.verdict and audit.powered do not follow from audit.items"
+
+
+def _is_every_pair(ids: Sequence[str]) -> bool:
+    """Whether each attacker stands once in each game."""
+    games, attackers = ({id.rpartition(".")[side] for id in ids} for side in (0, 2))
+    return len(ids) == len(set(ids)) == len(games) * len(attackers)
 
 
 def _of_selftest(evidence: Evidence) -> Iterator[str]:

@@ -17,7 +17,7 @@ from reports.policy import Rule
 _POWERLESS: Final = (
     "The same attack was not seen to catch a deliberately leaky copy, so that its finding nothing says nothing."
 )
-_POWERLESS_AUDIT: Final = "The audit is incomplete: so many fits could not have contradicted the claim in every game."
+_POWERLESS_AUDIT: Final = "The audit is incomplete: in some game so many fits could not have contradicted the claim, or a planted leak was missed."
 
 
 def judge(rule: Rule, evidence: Evidence) -> RuleResult:

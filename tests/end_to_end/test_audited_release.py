@@ -107,7 +107,7 @@ def test_one_file_may_hold_both(case: Any, found: Callable[..., Path]) -> None:
 
 
 def contradict(data: dict[str, Any]) -> None:
-    data["audits"][0] |= {"status": "fail", "low": 1.5}
+    data["audits"][0] |= {"status": "fail", "low": 1.5, "ceiling": 1.5}
     data["verdict"] = "fail"
 
 

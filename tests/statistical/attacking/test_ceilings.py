@@ -145,3 +145,14 @@ def test_a_hole_is_deeper_than_the_guarantee_allows(tables: ModuleType) -> None:
     sample = tables.split(tables.population(1000, rng), rng)
     found = tables.found(sample, sample.control.records, only=("nearest_record", "exact_match", "linkage"))
     assert passed(found, Cost.zcdp(Fraction("1/100"))) == {"nearest_record"}
+
+
+def test_few_rows_repeated_again_and_again_accuse_nobody(tables: ModuleType) -> None:
+    """They come from strangers. Whoever of few persons stands next to them gets all points of nearest record."""
+    cost = Cost.approximate("0.1", 0)
+    for seed in range(20):
+        rng = np.random.default_rng(600 + seed)
+        sample = tables.split(tables.population(80, rng), rng, control=0.6)
+        strangers = tables.population(4, rng).records
+        found = tables.found(sample, strangers.take(np.repeat(np.arange(4), 100)), seed=seed, only=("nearest_record",))
+        assert not passed(found, cost)

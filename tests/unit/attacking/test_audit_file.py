@@ -173,7 +173,32 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an interval of the self-test": lambda d: d["selftest"]["audits"][0].update(low=0.4999),
     "a leak that is not known": lambda d: d["selftest"]["audits"][0].update(id="selftest.nothing"),
     "a sentence of the self-test": lambda d: d["selftest"]["audits"][0].update(sentence="all is well"),
+    "a self-test without runs": lambda d: [item.update(n=0) for item in d["selftest"]["audits"]],
+    "more than so many fits can show": lambda d: d["audits"][0].update(low=0.5, ceiling=0.1),
+    "a bound below zero": lambda d: d["audits"][0].update(low=-1.0),
+    "words of somebody else": lambda d: d["audits"][0].update(power={"leak": "a name", "seen": True, "low": 0.1}),
+    "a list in the place of a game": lambda d: d.update(left_out=[["alone"]]),
+    "nobody": lambda d: d["selftest"].update(persons=[0, 0]),
+    "more persons than evidence can hold": lambda d: d["selftest"].update(persons=[10**19, 10**19]),
+    "a promise that takes forever to read": lambda d: d["about"].update(epsilon="1e999999999"),
 }
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"ceiling": 2.5', '"ceiling": 1e999'),
+        ('"class": "P0"', '"class": "P3", "class": "P0"'),
+        ('"version"', f'"deep": {"[" * 900}{"]" * 900}, "version"'),
+    ],
+    ids=["infinite", "twice", "deep"],
+)
+def test_text_that_json_takes_and_no_audit_writes_is_refused(
+    written: Callable[[Any], Path], old: str, new: str
+) -> None:
+    """Before the charge: evidence could not hold such a number."""
+    with pytest.raises(UsageError, match="is not a result"):
+        read(written(whole().replace(old, new, 1)))
 
 
 @pytest.mark.parametrize("change", CHANGES)

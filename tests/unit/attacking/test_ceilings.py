@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from attacks.base import Measure, beyond
+from attacks.base import Finding, Measure, beyond, per_person
 from attacks.ceilings import Area, Divided, PerPerson, Unproven
-from attacks.intervals import Interval, Rate, area
+from attacks.intervals import Interval, Rate, area, clopper_pearson
 from attacks.singling_out import _newcomers
 from dpsynth import Cost, tpr_bound
 
@@ -125,3 +125,24 @@ def test_who_would_be_alone_in_the_fitted_crowd_is_counted_right(crowd: int) -> 
     found = _newcomers(sparse.csr_matrix(fit.astype(float)), sparse.csr_matrix(control.astype(float)), crowd)
     assert found.value == pytest.approx(expected)
     assert found.persons == 4
+
+
+def test_one_success_among_few_persons_accuses_nobody() -> None:
+    """At the limit of epsilon 1 it comes in 7 honest tables of 100; Wilson's interval alone would call it too much."""
+    cost, without = Cost.approximate("1", 0), Rate(value=0.0013, trials=200_000, persons=200_000)
+    assert 1 - (1 - tpr_bound(cost, without.value)) ** 20 > 0.06
+
+    def accused(hits: int) -> bool:
+        measure = per_person(Rate(value=hits / 20, trials=20, persons=20), without)
+        return bool(beyond(Finding(variants={"one": measure}).under(cost).variants))
+
+    assert [accused(hits) for hits in (1, 3)] == [False, True]
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_what_is_sure_is_never_narrower_than_either_interval(trials: int, share: float) -> None:
+    hits = round(share * trials)
+    rate = Rate(value=hits / trials, trials=trials, persons=trials)
+    sure, wilson, exact = rate.surely(SURE), rate.interval(SURE), clopper_pearson(hits, trials, confidence=SURE)
+    assert sure.low <= min(wilson.low, exact.low) + 1e-9
+    assert sure.high >= max(wilson.high, exact.high) - 1e-9

@@ -180,6 +180,15 @@ def test_an_audit_that_contradicts_itself_or_the_release_is_an_integrity_failure
     assert verdict.state == "integrity"
 
 
+@pytest.mark.parametrize("item", [0, 1, 2, 3])
+def test_an_item_that_was_cut_out_is_noticed(builder: ModuleType, item: int) -> None:
+    """Another attacker of the same game is left, so the fits of the games still add up."""
+    tree = builder.audited(builder.tree())
+    del tree["audit"]["items"][item]
+    verdict = builder.release_verdict(Evidence(tree).with_disclosure().shareable())
+    assert states(verdict)["evidence.consistent"] == "integrity"
+
+
 def test_the_self_test_is_judged_by_itself(builder: ModuleType) -> None:
     alone = builder.tree()
     alone["audit"] = {"selftest": builder.audited(builder.tree())["audit"]["selftest"]}
