@@ -76,7 +76,7 @@ def page(records: Sequence[Record]) -> str:
     out += lower_bounds()
     dates = sorted({record["date"] for record in records if record["date"]})
     if dates:
-        out.append(f"Measured {dates[0]} to {dates[-1]}.")
+        out.append(f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.")
     return "\n".join(out) + "\n"
 
 
