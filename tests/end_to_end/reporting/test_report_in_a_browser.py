@@ -97,8 +97,11 @@ def test_it_fits_the_window_and_keeps_its_own_rules(builder: ModuleType, tmp_pat
     if kind == "hostile":
         tree = builder.audited(builder.tree(builder.hostile_columns()))
         tree["audit"]["differs"] = builder.declared(builder.HOSTILE)
-        tree["audit"]["items"][3]["id"] = builder.declared(builder.HOSTILE[12])
-        tree["audit"]["fits"] = builder.declared(212)
+        game = tree["audit"]["items"][3]["id"].value.rpartition(".")[0]
+        for item in tree["audit"]["items"]:
+            of, _, attacker = item["id"].value.rpartition(".")
+            if of == game:
+                item["id"] = builder.declared(f"{builder.HOSTILE[12]}.{attacker}")
         tree["audit"]["selftest"]["leaks"][0]["leak"] = builder.declared(builder.HOSTILE[0])
         evidence = Evidence(tree).with_disclosure()
     edition = "shareable" if kind == "shareable" else "internal"
