@@ -5,7 +5,8 @@ Loaded by path from the conftest files beside the tests, because test folders ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from functools import cache
@@ -560,6 +561,16 @@ def audited(tree: dict[str, Any], **changed: Any) -> dict[str, Any]:
         },
     }
     return tree
+
+
+def with_audit(changed: Mapping[str, Any] | None = None, **item: Any) -> Evidence:
+    """Evidence of that release; `changed` values by path, None for a lost leaf, and `item` of the first item."""
+    found = Evidence(audited(tree(), **item))
+    for path, value in (changed or {}).items():
+        leaf = found.get(path)
+        assert leaf is not None, path
+        found = found.with_leaf(path, None if value is None else replace(leaf, value=value))
+    return found
 
 
 def anchored(tree: dict[str, Any], *anchors: tuple[int, str]) -> dict[str, Any]:

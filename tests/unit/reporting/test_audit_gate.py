@@ -19,11 +19,7 @@ RULE = '\n[[rule]]\nid = "audited"\nevidence = "{path}"\nstage = "release"\n{ask
 
 
 def evidence(builder: ModuleType, changed: dict[str, Any] | None = None, **item: Any) -> Evidence:
-    found = Evidence(builder.audited(builder.tree(), **item))
-    for path, value in (changed or {}).items():
-        leaf = found.get(path)
-        assert leaf is not None, path
-        found = found.with_leaf(path, None if value is None else replace(leaf, value=value))
+    found: Evidence = builder.with_audit(changed, **item)
     return found.with_disclosure().shareable()
 
 

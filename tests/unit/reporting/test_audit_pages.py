@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,11 +15,7 @@ from reports.render import audits, to_html, to_markdown
 
 
 def evidence(builder: ModuleType, changed: dict[str, Any] | None = None, **item: Any) -> Evidence:
-    found = Evidence(builder.audited(builder.tree(), **item))
-    for path, value in (changed or {}).items():
-        leaf = found.get(path)
-        assert leaf is not None, path
-        found = found.with_leaf(path, None if value is None else replace(leaf, value=value))
+    found: Evidence = builder.with_audit(changed, **item)
     return found.with_disclosure()
 
 
