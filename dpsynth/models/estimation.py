@@ -5,7 +5,8 @@
 2. **Shrink.** What a table says beyond the model's expectation e is signal plus noise of known variance. In each cell
    the signal is drawn from a mixture of normal distributions around zero whose widths are multiples of e (and of the root
    of e sigma), with weights found by EM from the table itself: empirical Bayes, in the manner of adaptive shrinkage
-   (Stephens, Biostatistics 18, 2017, doi:10.1093/biostatistics/kxw041). The posterior mean keeps strong associations and
+   (Stephens, Biostatistics 18, 2017, doi:10.1093/biostatistics/kxw041). Along an ordered column the signal may as well be
+   smooth, a Gaussian process; what the table itself speaks for counts more. The posterior mean keeps strong associations and
    lets noise fall back to what the rest of the model expects. It is then projected onto the non-negative tables with
    the pooled one-way marginals (alternating projections, Euclidean).
 3. **Fit.** Iterative proportional fitting on the junction tree (Jirousek and Preucil, Computational Statistics and Data
@@ -18,9 +19,9 @@ part gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, compress
 
 import numpy as np
 
@@ -38,6 +39,11 @@ _FIRST, _NEXT = 20, 3  # steps of EM when a table is first shrunk, and when it i
 _PROJECTIONS = 12
 _MOST_ROWS = 2.0**34  # more is noise
 _LEAST = 1e-9  # rows; no cell is ruled out by noise
+_SMOOTH = np.array([0.1, 0.2, 0.4, 0.8, 1.6])  # widths of a smooth signal, in expected rows
+_ALIKE, _OWN = 3.0, 0.05  # cells along which it is alike; the part of its variance that each cell has for itself
+_SHORTEST, _LONGEST = 4, 64  # cells of an ordered column along which to look for something smooth
+_LINES = 256  # along it, in one table, at most
+_NO_SHARE = 1e-6  # of the evidence, below which a kind of signal is looked at once and not again
 
 
 @dataclass(kw_only=True)
@@ -65,8 +71,10 @@ class _Target:
 
     Args:
         clique, sums, view: Where the table lies in the tree.
+        ordered: Axes along which signals may be smooth; after the first shrinking, along which they are.
         sides: One-way counts of its columns.
         weights: Of the widths of the signal.
+        shares: Of each kind of signal, for each of its widths, in their average; from the first shrinking on.
         wanted: Counts that the model is to match; None before the first shrinking.
         potential: Logarithm of the factor that matching them took so far.
     """
@@ -75,8 +83,10 @@ class _Target:
     clique: int
     sums: tuple[int, ...]
     view: tuple[int, ...]
+    ordered: tuple[int, ...]
     sides: list[FloatArray]
     weights: FloatArray
+    shares: list[FloatArray] | None = None
     wanted: FloatArray | None = None
     potential: FloatArray
 
@@ -95,6 +105,7 @@ def estimate(
     total: float,
     coarse: Sequence[Coarse] = (),
     allowed: Sequence[Mask] = (),
+    ordered: Collection[int] = (),
 ) -> list[tuple[Columns, FloatArray]]:
     """The distribution described above, as a product: logarithms of factors over few columns each.
 
@@ -106,6 +117,7 @@ def estimate(
         total: Rows, positive.
         coarse: The last columns of the tree, if these were made from others; each lies in a clique with its source.
         allowed: Column sets, each inside some clique and in increasing order, with the cells that may have rows.
+        ordered: Columns of the tree whose neighbouring cells are alike.
     """
     by_columns = combined(measurements)
     links = list(enumerate(coarse, start=len(tree.sizes) - len(coarse)))
@@ -134,6 +146,9 @@ def estimate(
                     clique=clique,
                     sums=tree.sums(clique, table.columns),
                     view=tree.view(clique, table.columns),
+                    ordered=tuple(
+                        a for a, column in enumerate(table.columns) if column in ordered and _can_be_smooth(table, a)
+                    ),
                     sides=[singles[column] for column in table.columns],
                     weights=np.full(len(_RELATIVE) + len(_ABSOLUTE), 1 / (len(_RELATIVE) + len(_ABSOLUTE))),
                     potential=np.zeros(table.values.shape),
@@ -226,22 +241,74 @@ def _fit(target: _Target, beliefs: list[FloatArray], total: float, *, shrink: bo
     belief *= ratio.reshape(target.view)
 
 
+def _can_be_smooth(table: NoisyTable, axis: int) -> bool:
+    length = table.values.shape[axis]
+    return len(table.columns) > 1 and _SHORTEST <= length <= _LONGEST and table.values.size <= _LINES * length
+
+
 def _shrunk(target: _Target, expected: FloatArray) -> FloatArray:
-    """The posterior mean of the table's counts, projected onto what counts can be."""
-    centre = np.maximum(expected.ravel(), _LEAST)
+    """The posterior mean of the table's counts, projected onto what counts can be.
+
+    Signals of cells that are alike to no neighbour, and signals that are smooth along one of the ordered columns, are
+    averaged by their evidence.
+    """
+    centre = np.maximum(expected, _LEAST)
+    beyond = target.table.values - centre
+    kinds = [[_rough(target, centre.ravel(), beyond.ravel())]]
+    kinds += [_smooth(centre, beyond, axis=axis, noise=float(target.table.variance.flat[0])) for axis in target.ordered]
+    if target.shares is None:
+        evidence = [np.array([log for log, _ in kind]) for kind in kinds]
+        most = max(logs.max() for logs in evidence)
+        shares = [np.exp(logs - most) for logs in evidence]
+        target.shares = [share / sum(part.sum() for part in shares) for share in shares]
+    signal = sum(
+        share * mean.reshape(expected.shape)
+        for shares, kind in zip(target.shares, kinds, strict=True)
+        for share, (_, mean) in zip(shares, kind, strict=True)
+    )
+    told = [part.sum() > _NO_SHARE for part in target.shares[1:]]  # no need to look at the others again
+    target.ordered = tuple(compress(target.ordered, told))
+    target.shares = [target.shares[0], *compress(target.shares[1:], told)]
+    return _projected(centre + signal, target.sides)
+
+
+def _rough(target: _Target, centre: FloatArray, beyond: FloatArray) -> tuple[float, FloatArray]:
+    """Logarithm of the evidence, and mean, of signals that each cell draws for itself; moves the weights of the widths."""
     noise = target.table.variance.ravel()
-    beyond = target.table.values.ravel() - centre
     signal = np.concatenate([(_RELATIVE[:, None] * centre) ** 2, _ABSOLUTE[:, None] ** 2 * (centre * np.sqrt(noise))])
     spread = signal + noise
-    likelihood = -0.5 * (np.log(spread) + beyond * beyond / spread)
-    likelihood = np.exp(likelihood - likelihood.max(axis=0))
+    logs = -0.5 * (np.log(spread) + beyond * beyond / spread)
+    most = logs.max(axis=0)
+    likelihood = np.exp(logs - most)
     weights = target.weights
     for _ in range(_FIRST if target.wanted is None else _NEXT):
         weights = weights * (likelihood @ (1 / (weights @ likelihood))) / len(noise) + 1e-4
         weights /= weights.sum()
     target.weights = weights
-    mean: FloatArray = centre + beyond * (weights @ (likelihood * (signal / spread))) / (weights @ likelihood)
-    return _projected(mean.reshape(expected.shape), target.sides)
+    total = weights @ likelihood
+    mean: FloatArray = beyond * (weights @ (likelihood * (signal / spread))) / total
+    return float((np.log(total) + most).sum()), mean
+
+
+def _smooth(centre: FloatArray, beyond: FloatArray, *, axis: int, noise: float) -> list[tuple[float, FloatArray]]:
+    """The same of signals that are smooth along an axis, for each width: Gaussian processes in parts of what is expected.
+
+    Cells d apart have covariance w^2 e e' exp(-d^2 / (2 l^2)) for expected rows e and e', width w and length l, and each
+    has some variance of its own (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, equations 2.25 and
+    2.30). Lines along the axis are independent; their eigenvalues serve all widths.
+    """
+    expected, found = (np.moveaxis(table, axis, -1) for table in (centre, beyond))
+    apart = np.subtract.outer(np.arange(expected.shape[-1]), np.arange(expected.shape[-1]))
+    alike = (1 - _OWN) * np.exp(-0.5 * (apart / _ALIKE) ** 2) + _OWN * np.eye(len(apart))
+    values, vectors = np.linalg.eigh(expected[..., :, None] * expected[..., None, :] * alike)
+    turned = np.einsum("...ij,...i->...j", vectors, found)
+    out = []
+    for width in _SMOOTH:
+        signal = width**2 * np.maximum(values, 0)
+        spread = signal + noise
+        mean = np.einsum("...ij,...j->...i", vectors, turned * (signal / spread))
+        out.append((-0.5 * float((np.log(spread) + turned**2 / spread).sum()), np.moveaxis(mean, -1, axis)))
+    return out
 
 
 def _projected(values: FloatArray, sides: Sequence[FloatArray]) -> FloatArray:

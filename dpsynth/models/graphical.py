@@ -129,7 +129,9 @@ class GraphicalModel:
         masks = schema.rules.masks
         tree = JunctionTree(*frame(schema, groups, coarse))
         total = noisy_total(measurements)
-        potentials = estimate(tree, measurements, total=total, coarse=coarse, allowed=masks)
+        made_from = [*range(len(schema.sizes)), *(made.column for made in coarse)]
+        ordered = {index for index, column in enumerate(made_from) if schema.modelled[column].in_order}
+        potentials = estimate(tree, measurements, total=total, coarse=coarse, allowed=masks, ordered=ordered)
         return cls(
             schema=schema,
             measurements=tuple(measurements),

@@ -357,6 +357,11 @@ class Column:
     def is_time(self) -> bool:
         return self.type in TIMES
 
+    @property
+    def in_order(self) -> bool:
+        """Whether every cell lies between its neighbours: numbers and ordinals, if none stands for missing or for others."""
+        return (self.is_numeric or self.type == "ordinal") and not self.missing and self.unknown != "other"
+
     @cached_property
     def clock(self) -> Clock:
         """How the dates or times of a column are counted and written."""
