@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _TOGETHER = 2048  # rows whose gradients are made at once
 _LARGEST_GUESS = 2**36  # rows in a cell: the sum over 2**24 cells stays far below 2**63
+_LARGEST_PENALTY = 2**60  # rows: as much as the largest distance
+_VOICES, _MAJORITY = 5, 3  # of nothing in a ranking: one alone may by chance rank first
 
 Purse: TypeAlias = Reservation | ThrowAway
 """What a curator spends from: a charge that a ledger holds, or in a rehearsal a limit in memory, and nothing else."""
@@ -377,6 +379,8 @@ class Curator(Private):
         *,
         picks: int = 1,
         forest: bool = False,
+        penalties: IntVector | None = None,
+        nothing: int | None = None,
     ) -> list[int]:
         """Indices of marginals that lie far, in L1, from what is `expected` of them, the furthest first.
 
@@ -385,16 +389,32 @@ class Curator(Private):
             expected: Whole-number guesses of each, in its shape, made from public or already noisy facts.
             picks: At most so many, all of which are charged.
             forest: Whether to pass over candidates that close a cycle with those picked before.
+            penalties: Rows that are taken off each distance before it is ranked, made from such facts too; shape
+                (candidates,), not negative. None for nothing.
+            nothing: The score at which nothing at all is a candidate, five times: what ranks below three of these is not
+                picked, and each of them is one of the picks. None for no such candidate.
         Privacy: one unit changes each marginal, and so each score, by at most k (add/remove) or 2k (replace) in L1;
-            the scores are not monotone.
+            the scores are not monotone. Penalties, and the score of nothing, are the same whatever the unit does.
+        Raises:
+            ValueError: the penalties are not moderate int64 numbers, one a candidate.
         """
         self._here()
+        off = np.zeros(len(candidates), dtype=np.int64) if penalties is None else penalties
+        plain = type(off) is np.ndarray and off.dtype == np.int64 and off.shape == (len(candidates),)
+        if not plain or off.min(initial=0) < 0 or off.max(initial=0) > _LARGEST_PENALTY:
+            raise ValueError("penalties must be moderate int64 numbers of rows, one a candidate, and not negative")
         self._reservation.spend(mechanism.cost(sensitivity=self.unit.l1, picks=picks), purpose="selection")
         admits = Forest().admits
-        distances = self._distances(candidates, expected)
-        return mechanism.top(
-            distances, picks, rng=self._rng, admits=(lambda i: admits(candidates[i])) if forest else anything
+        voices = [] if nothing is None else [nothing] * _VOICES
+        scores = np.append(self._distances(candidates, expected) - off, np.array(voices, dtype=np.int64))
+        ranking = mechanism.top(
+            scores,
+            picks,
+            rng=self._rng,
+            admits=(lambda i: i >= len(candidates) or admits(candidates[i])) if forest else anything,
         )
+        against = np.cumsum([i >= len(candidates) for i in ranking])
+        return [i for i, so_far in zip(ranking, against, strict=True) if i < len(candidates) and so_far < _MAJORITY]
 
     def score(
         self, candidates: Sequence[Columns], expected: Iterable[IntArray], mechanism: DiscreteGaussian
@@ -421,7 +441,8 @@ class Curator(Private):
         out = np.empty(len(candidates), dtype=np.int64)
         for i, (exact, guess) in enumerate(zip(self._store.count_each(candidates), expected, strict=True)):
             bound = max(guess.max(initial=0), -(guess.min(initial=0) + 1))  # the least int64 has no absolute value
-            if guess.dtype != np.int64 or guess.shape != exact.shape or bound >= _LARGEST_GUESS or guess.size > 2**24:
+            plain = type(guess) is np.ndarray and guess.dtype == np.int64 and guess.shape == exact.shape
+            if not plain or bound >= _LARGEST_GUESS or guess.size > 2**24:
                 raise ValueError("what is expected of a marginal must be moderate int64 counts in its shape")
             out[i] = np.abs(exact - guess).sum()
         return out

@@ -5,7 +5,8 @@ data. PVLDB 15(11), 2022, arXiv:2201.12677. What is kept: start from the one-way
 workload against the model, choose within a bound on the model's size, measure, fit, go on. What is different, with what
 it gave in `docs/engine.md`: cells that noise would drown are merged first; all candidates are scored at once, with noise
 on each score, so that a round chooses many marginals and shares its budget among them knowingly; the first round takes
-a spanning forest, the next what that leaves unexplained; and the estimate shrinks each table towards the model.
+a spanning forest, the next what that leaves unexplained; where noise is large for the table, one ranking chooses all; and
+the estimate shrinks each table towards the model.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-
-import numpy as np
 
 from dpsynth.curator import Curator
 from dpsynth.errors import UsageError
@@ -39,6 +38,7 @@ from dpsynth.synthesizers.selection import (
     guessed_sigma,
     in_use,
     merged,
+    ranked,
     sigma_of_one,
     surely_left,
     worth_measuring,
@@ -50,7 +50,7 @@ _TRIPLES = range(
     2_000, 5_001
 )  # cells of a triple, with a standard deviation of noise a cell, from which triples are looked at, and at most
 _TRIPLES_COLUMNS = 20  # beyond, there are too many triples to score each
-_SCARCE = Fraction(2, 5)  # of rho for columns, from which the rest is too little for more than one round
+_SCARCE = Fraction(2, 5)  # of rho for columns, from which the rest is too little for scores and for a second round
 _ROUNDS_IF_SCARCE = (Fraction(0), Fraction(0), Fraction(1))
 _ROUNDS = (Fraction(0), Fraction(1, 3), Fraction(2, 3))
 _ROUNDS_WITH_TRIPLES = (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
@@ -68,9 +68,10 @@ class Aim(Marginals):
         max_cells: Of all cliques of the model together; nothing is measured that would need more. The more noise, the
             smaller the model that serves best: fewer are used from 10 rows of noise a cell on, down to a tenth.
         one_way_share: Part of rho for the one-way marginals, at least; more where the noise is large against the table.
-        selection_share: Part of rho for the scores of all rounds.
+        selection_share: Part of rho for choosing, in all rounds.
         round_shares: Parts of the rest for the measurements of each round; they add up to one. None for a third and two
-            thirds; with triples, for a fifth and twice two fifths; where the columns took two fifths of rho, for all at once.
+            thirds; with triples, for a fifth and twice two fifths; where the columns took two fifths of rho, for one
+            round, whose marginals are ranked and not scored if all weigh the same.
         least: Standard deviations of the noise that a cell must have in rows, or it is merged with others.
     """
 
@@ -118,34 +119,48 @@ class Aim(Marginals):
         sizes, held = frame(schema, [], coarse)
         errors = errors_of_columns(found, coarse)
         candidates = [columns for columns in weights if all(sizes[column] > 1 for column in columns)]
-        rho_of_scores = budget.rho * self.selection_share / sum(share > 0 for share in round_shares)
-        scoring = DiscreteGaussian.calibrated(
-            rho=rho_of_scores,
-            l2_squared=max(1, len(candidates)) * curator.unit.l1**2,
-        )
+        by_rank = round_shares is _ROUNDS_IF_SCARCE and len(set(weights.values())) == 1  # a ranking knows no weights
+        rho_of_choosing = budget.rho * self.selection_share / sum(share > 0 for share in round_shares)
         model = GraphicalModel.fitted(schema, found, groups=[], coarse=coarse)
         for number, share in enumerate(round_shares, start=1):
             last = number == len(round_shares)
             progress(f"round {number} of {len(round_shares)}, {at_least(self._surely_left(number))}")
             if not share:
                 continue
-            if candidates:
-                scores = curator.score(candidates, expected_of(model, candidates), scoring)
-            else:  # nothing to score: what that would have cost goes to the measurements
-                scores = np.zeros(0, dtype=np.int64)
-                unspent += rho_of_scores
-            known = {m.columns for m in found}
+            if not candidates:  # nothing to choose from: what that would have cost goes to the measurements
+                unspent += rho_of_choosing
             rho = unspent if last else for_pairs * share
-            chosen = worth_measuring(
-                {c: float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
-                weights=weights,
-                errors=errors,
-                sizes=sizes,
-                held=held,
-                sigma=sigma_of_one(curator, rho=rho),
-                max_cells=max_cells,
-                admits=anything if last else Forest().admits,
-            )
+            sigma = sigma_of_one(curator, rho=rho)
+            chosen: list[Columns] = []
+            if candidates and by_rank:
+                chosen = ranked(
+                    curator,
+                    candidates,
+                    model,
+                    rho=rho_of_choosing,
+                    whole=budget.rho,
+                    sigma=sigma,
+                    errors=errors,
+                    sizes=sizes,
+                    held=held,
+                    max_cells=max_cells,
+                )
+            elif candidates:
+                noise = DiscreteGaussian.calibrated(
+                    rho=rho_of_choosing, l2_squared=len(candidates) * curator.unit.l1**2
+                )
+                scores = curator.score(candidates, expected_of(model, candidates), noise)
+                known = {m.columns for m in found}
+                chosen = worth_measuring(
+                    {c: float(s) for c, s in zip(candidates, scores, strict=True) if c not in known},
+                    weights=weights,
+                    errors=errors,
+                    sizes=sizes,
+                    held=held,
+                    sigma=sigma,
+                    max_cells=max_cells,
+                    admits=anything if last else Forest().admits,
+                )
             if chosen:
                 found += measured(curator, chosen, rho=rho)
                 unspent -= rho

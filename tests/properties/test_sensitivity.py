@@ -180,9 +180,10 @@ def assert_selections_are_covered(worlds: Sequence[World], scale: Fraction = Fra
     rng = np.random.default_rng(1)
     expected = [rng.integers(0, 4, [SIZES[column] for column in columns]) for columns in COLUMNS]
     seen = []
+    penalties = rng.integers(0, 6, len(COLUMNS))
     for world in worlds:
         recorder = Recorder(scale=scale)
-        world.curator.select(COLUMNS, expected, recorder)
+        world.curator.select(COLUMNS, expected, recorder, penalties=penalties, nothing=-1)
         seen += recorder.seen
     assert worlds[0].charged[-1] == worlds[1].charged[-1]
     assert_selection_covers(seen, scale, worlds[0].charged[-1])
@@ -645,6 +646,62 @@ def test_the_furthest_come_first_and_all_picks_are_charged(
     assert curator._reservation.spent[-1] == recorder.cost(sensitivity=curator.unit.l1, picks=picks)  # type: ignore[attr-defined]
 
 
+def test_a_penalty_is_taken_off_the_distance_and_costs_nothing(curator: Curator) -> None:
+    expected, far = guesses(SOME, 0), distances(SOME, guesses(SOME, 0))
+    recorder = Recorder(scale=Fraction(3))
+    found = curator.select(SOME, expected, recorder, picks=4, penalties=np.array([4_000, 3_000, 2_000, 0]))
+    assert recorder.seen == [[far[0] - 4_000, far[1] - 3_000, far[2] - 2_000, far[3]]]
+    assert found == [3, 2, 1, 0]  # all distances are the number of rows
+    assert curator._reservation.spent[-1] == recorder.cost(sensitivity=curator.unit.l1, picks=4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("nothing", "want"), [(-2_500, [3, 2]), (-5_000, [3, 2, 1, 0]), (10_000, []), (None, [3, 2, 1, 0])]
+)
+@pytest.mark.parametrize("forest", [False, True])
+def test_what_ranks_below_nothing_is_not_picked(
+    curator: Curator, nothing: int | None, want: list[int], forest: bool
+) -> None:
+    """It is five more candidates, whose scores no unit can move, and all picks are charged for all the same."""
+    recorder, penalties = Recorder(scale=Fraction(3)), np.array([4_000, 3_000, 2_000, 0])
+    found = curator.select(
+        SOME, guesses(SOME, 0), recorder, picks=9, penalties=penalties, nothing=nothing, forest=forest
+    )
+    assert found == [i for i in want if i > 0 or not forest]  # (0, 1) closes a cycle
+    assert recorder.seen == [
+        [d - p for d, p in zip(distances(SOME, guesses(SOME, 0)), penalties, strict=True)]
+        + ([] if nothing is None else [nothing] * 5)
+    ]
+    assert curator._reservation.spent[-1] == recorder.cost(sensitivity=curator.unit.l1, picks=9)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "penalties",
+    [
+        np.array([1, 2, 3]),
+        np.ones((4, 1), int),
+        np.ones(4),
+        np.array([0, 0, -1, 0]),
+        np.array([0, 0, 2**60 + 1, 0]),
+        np.ones(4, dtype=np.int64).view(np.recarray),
+    ],
+    ids=["too few", "of another shape", "not whole", "a reward", "too large", "an array of its own kind"],
+)
+def test_penalties_that_do_not_fit_are_refused_before_the_charge(
+    curator: Curator, penalties: npt.NDArray[np.int64]
+) -> None:
+    with pytest.raises(ValueError, match="penalties must be"):
+        curator.select(SOME, guesses(SOME), NoisyMax(scale=Fraction(1)), penalties=penalties)
+    assert not curator._reservation.spent  # type: ignore[attr-defined]
+
+
+def test_the_largest_penalty_overflows_nothing(curator: Curator) -> None:
+    picked = curator.select(
+        SOME, guesses(SOME, 0), NoisyMax(scale=Fraction(1)), picks=4, penalties=np.array([2**60, 0, 2**59, 2**58])
+    )
+    assert picked == [1, 3, 2, 0]
+
+
 BAD_GUESSES = {
     "floating point": lambda guess: guess.astype(float),
     "other integers": lambda guess: guess.astype(np.int32),
@@ -655,6 +712,7 @@ BAD_GUESSES = {
     "too large": lambda guess: guess + 2**41,
     "too small": lambda guess: guess - 2**41,
     "the least integer": lambda guess: np.full_like(guess, -(2**63)),
+    "an array of its own kind": lambda guess: guess.view(np.recarray),
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dpsynth.coarsening import Coarse
+from dpsynth.curator import Curator
 from dpsynth.errors import UsageError
 from dpsynth.mechanisms.base import Columns, Measurement
 from dpsynth.mechanisms.discrete_gaussian import DiscreteGaussian
@@ -36,6 +38,7 @@ from dpsynth.synthesizers.selection import (
     in_use,
     merged,
     pairs_of,
+    ranked,
     worth_measuring,
 )
 
@@ -350,6 +353,73 @@ def test_aim_never_grows_a_model_past_its_bound(
     assert model.tree.cells <= max(max_cells, sum(schema.sizes) + links)
     if max_cells > 60:
         assert any(len(m.columns) == 2 for m in model.measurements)
+
+
+PAIRS = list(combinations(range(6), 2))
+ALIKE = {(f"c{a}", f"c{b}"): 2.0 for a, b in PAIRS}
+
+
+@pytest.mark.parametrize("workload", [None, ALIKE], ids=["by default", "all alike"])
+def test_aim_ranks_pairs_once_where_noise_is_large_for_the_table(
+    workload: dict[tuple[str, ...], float] | None, make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    """200 rows, 78 times the noise of 2.6 rows on one marginal: nine of fifteen pairs, in one round."""
+    rng = np.random.default_rng(2)
+    rows = np.where(rng.random((200, 6)) < 0.9, rng.integers(0, 3, (200, 1)), rng.integers(0, 3, (200, 6)))
+    curator = open_curator(make_frame(rows, columns=6), make_schema([3] * 6), seed=1, holdout=Fraction(0))
+    rho = Fraction(3, 40)
+    with mock.patch.object(Curator, "score", side_effect=AssertionError("scored")):
+        model = Aim(workload=workload).fit(curator, budget=Cost.zcdp(rho))
+    pairs = [m.columns for m in model.measurements if len(m.columns) == 2]
+    assert 8 <= len(pairs) <= 10
+    assert len({m.sigma_squared for m in model.measurements if len(m.columns) == 2}) == 1
+    spent = sum(curator._reservation.spent, Cost.zero()).rho
+    assert Fraction(99, 100) * rho < spent <= rho
+
+
+def test_aim_scores_pairs_where_some_matter_more(make_schema: Any, make_frame: Any, open_curator: Any) -> None:
+    """A ranking knows no weights."""
+    rows = np.random.default_rng(2).integers(0, 3, (200, 6))
+    curator = open_curator(make_frame(rows, columns=6), make_schema([3] * 6), seed=1, holdout=Fraction(0))
+    with mock.patch.object(Curator, "select", side_effect=AssertionError("ranked")):
+        Aim(workload=ALIKE | {("c0", "c1"): 3.0}).fit(curator, budget=Cost.zcdp(Fraction(3, 40)))
+
+
+def test_small_marginals_win_a_ranking_where_signals_are_alike(
+    make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    """Three columns that say the same, two of them with 30 cells in rows of their own: 60 cells against 900."""
+    rng = np.random.default_rng(2)
+    same = rng.integers(0, 2, 3_000)
+    rows = np.column_stack([same, 15 * same + rng.integers(0, 15, 3_000), 15 * same + rng.integers(0, 15, 3_000)])
+    curator = open_curator(make_frame(rows, columns=3), make_schema([2, 30, 30]), seed=1, holdout=Fraction(0))
+    rho = Fraction(10**4)
+    ones = measured_alone(curator, rho=rho)
+    model = GraphicalModel.fitted(curator.schema, ones, groups=[])
+    found = ranked(
+        curator,
+        [(1, 2), (0, 1), (0, 2)],
+        model,
+        rho=rho,
+        whole=Fraction(1, 10),
+        sigma=20.0,
+        errors=errors_of_columns(ones, []),
+        sizes=[2, 30, 30],
+        held=[],
+        max_cells=10_000,
+    )
+    assert sorted(found[:2]) == [(0, 1), (0, 2)]
+
+
+def test_pairs_that_tell_nothing_are_not_measured_where_noise_is_large(
+    make_schema: Any, make_frame: Any, open_curator: Any
+) -> None:
+    """Of fifteen pairs one hangs together; the columns get what the others would have cost."""
+    rows = np.random.default_rng(2).integers(0, 12, (400, 6))
+    rows[:, 5] = rows[:, 0]
+    curator = open_curator(make_frame(rows, columns=6), make_schema([12] * 6), seed=1, holdout=Fraction(0))
+    model = Aim(least=0.0).fit(curator, budget=Cost.zcdp(Fraction(3, 40)))
+    assert [m.columns for m in model.measurements if len(m.columns) == 2] == [(0, 5)]
 
 
 @pytest.mark.parametrize(("epsilon", "columns", "most"), [(100, 3, 3), (1, 3, 2), (100, 21, 2)])

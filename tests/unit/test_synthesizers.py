@@ -334,11 +334,16 @@ class Witness:
         *,
         picks: int = 1,
         forest: bool = False,
+        penalties: npt.NDArray[np.int64] | None = None,
+        nothing: int | None = None,
     ) -> list[int]:
         guesses = list(expected)
         self.costs.append(picks * Fraction(2 * self.unit.l1) ** 2 / (8 * mechanism.scale**2))
-        found = self.curator.select(candidates, guesses, mechanism, picks=picks, forest=forest)
-        return self._note(asked("select", list(candidates), guesses, mechanism, picks, forest), found)
+        off = None if penalties is None else penalties.tolist()
+        found = self.curator.select(
+            candidates, guesses, mechanism, picks=picks, forest=forest, penalties=penalties, nothing=nothing
+        )
+        return self._note(asked("select", list(candidates), guesses, mechanism, picks, forest, off, nothing), found)
 
     def score(
         self, candidates: Sequence[Columns], expected: Iterable[Any], mechanism: DiscreteGaussian
